@@ -1,0 +1,1 @@
+//! The typed /v1 API and its published document.

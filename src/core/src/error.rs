@@ -1,0 +1,99 @@
+//! What can go wrong in the domain. No status codes here: each API has its own.
+
+use std::path::PathBuf;
+
+/// A model cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// No model of this name.
+    #[error("model '{name}' not found")]
+    NotFound {
+        /// As the client wrote it.
+        name: String,
+    },
+    /// Several models answer to this name.
+    #[error("model name '{name}' is ambiguous: {}", candidates.join(", "))]
+    Ambiguous {
+        /// As the client wrote it.
+        name: String,
+        /// The ids it could mean.
+        candidates: Vec<String>,
+    },
+    /// The model's folder lacks something or its settings are wrong.
+    #[error("model '{model}' is incomplete: {reason}")]
+    Incomplete {
+        /// The model's id.
+        model: String,
+        /// Names the file and says what to do.
+        reason: String,
+    },
+    /// The disk refused.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+/// A generation cannot begin or cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The model itself is the problem.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The conversation does not fit the model's template.
+    #[error("{reason}")]
+    Template {
+        /// The template's own words where it raised, else what we could not render.
+        reason: String,
+    },
+    /// The prompt leaves no room in the context.
+    #[error("the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}")]
+    ContextExceeded {
+        /// Tokens of the rendered prompt.
+        prompt_tokens: u32,
+        /// The model's limit.
+        context_tokens_max: u32,
+    },
+    /// Too many requests wait for this model.
+    #[error("{waiting} requests already wait for model '{model}'")]
+    QueueFull {
+        /// The model's id.
+        model: String,
+        /// Requests in the queue.
+        waiting: usize,
+    },
+    /// No usable vendor runtime; the text names each file that was looked at and its version.
+    #[error("{reason}")]
+    Runtime {
+        /// Which file, which version, what is wrong.
+        reason: String,
+    },
+    /// The runtime refused the model.
+    #[error("model '{model}' failed to load: {reason}")]
+    Load {
+        /// The model's id.
+        model: String,
+        /// The runtime's own words where it gave any.
+        reason: String,
+    },
+    /// The worker process ended or stopped answering in the middle of something.
+    #[error("the worker of model '{model}' {what}")]
+    Worker {
+        /// The model's id.
+        model: String,
+        /// What happened, with the runtime's last lines.
+        what: String,
+    },
+    /// The runtime reported a failed run.
+    #[error("the runtime failed while answering: {reason}")]
+    Run {
+        /// The runtime's own words where it gave any.
+        reason: String,
+    },
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}

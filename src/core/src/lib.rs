@@ -1,0 +1,21 @@
+//! The domain of rkllama: requests, events, models, errors, and the ports between rooms.
+//!
+//! Every API is a translation onto these types, so they carry no wire format, no status code and
+//! no I/O. Whoever adds a type here adds it for all APIs at once.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod event;
+mod message;
+mod model;
+mod request;
+mod sampling;
+
+pub use engine::{Engine, Generation, Problem};
+pub use error::{EngineError, ModelError};
+pub use event::{Event, Finish, Finished, Started, Timings, Usage};
+pub use message::{Message, Role};
+pub use model::{Model, ModelState, Models, TextFiles};
+pub use request::Request;
+pub use sampling::Sampling;

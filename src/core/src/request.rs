@@ -1,0 +1,20 @@
+//! One thing to generate.
+
+use std::sync::Arc;
+
+use crate::{Message, Model, Sampling};
+
+/// A request to answer a conversation, checked by the API that received it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The model, already resolved from the name the client used.
+    pub model: Arc<Model>,
+    /// The conversation, oldest message first; not empty.
+    pub messages: Vec<Message>,
+    /// What the client said about sampling.
+    pub sampling: Sampling,
+    /// Most tokens to generate; `None` means as many as the context holds. 0 generates nothing.
+    pub tokens_max: Option<u32>,
+    /// Texts that end the answer; none is empty, none is ever part of the answer.
+    pub stop: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! HTTP plumbing shared by the APIs: accept loop, payloads, errors, pages.

@@ -1,0 +1,1 @@
+//! The models on disk: names, manifests, Modelfiles.

@@ -1,0 +1,175 @@
+//! What the two sides say.
+//!
+//! ```text
+//! server                       worker
+//!   Hello ───────────────────────▶
+//!   ◀─────────────────────── Hello
+//!   Load ────────────────────────▶     opens the library, loads the model
+//!   ◀───────── Loaded | LoadFailed     after LoadFailed the worker exits
+//!   Generate{run} ───────────────▶
+//!   ◀─────────────── Piece{run} ...    one per token
+//!   Abort{run} ──────────────────▶     at any time; ignored when that run has ended
+//!   ◀──────────────────── End{run}     after the runtime's own call has returned
+//!   Shutdown ────────────────────▶     destroys the handle; the worker closes the socket
+//! ```
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the frames: changes with every change of this file.
+pub const VERSION: u32 = 1;
+
+/// From the server to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The server's [`VERSION`].
+    Hello(u32),
+    /// Open the runtime and load the model. Once, before anything else.
+    Load(Load),
+    /// Answer a prompt. Only after the previous run's `End`.
+    Generate(Generate),
+    /// Stop the run of this number.
+    Abort(u64),
+    /// Free the model and end.
+    Shutdown,
+}
+
+/// From a worker to the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The worker's [`VERSION`].
+    Hello(u32),
+    /// The model can be used.
+    Loaded(Loaded),
+    /// The model cannot be used; the reason is what this side saw, the runtime's words are on its
+    /// standard output.
+    LoadFailed(String),
+    /// One token.
+    Piece(Piece),
+    /// A run is over and the runtime is idle again.
+    End(End),
+}
+
+/// What to load and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// The vendor's library.
+    pub runtime: PathBuf,
+    /// The `.rkllm` file.
+    pub model: PathBuf,
+    /// Context, in tokens.
+    pub context_tokens_max: u32,
+    /// Sampling where a run does not give its own, or cannot.
+    pub sampling: RunSampling,
+    /// Whether the runtime must not look for the end of sequence itself, because it would read the
+    /// wrong ids from this model.
+    pub ignore_eos: bool,
+}
+
+/// Sampling with every value settled; `top_k: None` leaves the runtime's own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RunSampling {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 0 to 1.
+    pub top_p: f32,
+    /// Candidates to choose from.
+    pub top_k: Option<u32>,
+    /// 1 is off.
+    pub repeat_penalty: f32,
+    /// 0 is off.
+    pub frequency_penalty: f32,
+    /// 0 is off.
+    pub presence_penalty: f32,
+}
+
+/// A loaded model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// The runtime's release, such as `1.3.0`.
+    pub runtime_version: String,
+    /// Whether a run may bring its own sampling; before 1.3.0 it is fixed at load.
+    pub sampling_per_run: bool,
+    /// Time from the call of init to its return, in milliseconds.
+    pub load_ms: u64,
+}
+
+/// A prompt to answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Generate {
+    /// Number of the run: increasing, chosen by the server.
+    pub run: u64,
+    /// The prompt.
+    pub tokens: Vec<i32>,
+    /// Sampling for this run; ignored where the runtime cannot.
+    pub sampling: RunSampling,
+    /// Tokens after which the worker ends the run; at least 1.
+    pub tokens_max: u32,
+    /// Token ids that end the answer.
+    pub stop_tokens: Vec<i32>,
+}
+
+/// One token as the runtime reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The run it belongs to.
+    pub run: u64,
+    /// Its id; the runtime may not give one inside an unfinished character.
+    pub token: i32,
+    /// Its text: empty inside an unfinished character. Bytes, because nothing promises whole ones.
+    #[serde(with = "bytes_as_one")]
+    pub text: Vec<u8>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum End {
+    /// A stop token was generated, or the runtime ended by itself before its limits.
+    Stop(Stats),
+    /// `tokens_max` or the context's end was reached.
+    Length(Stats),
+    /// `Abort` was obeyed.
+    Aborted(Stats),
+    /// The runtime reported an error.
+    Failed {
+        /// The run.
+        run: u64,
+        /// What this side saw.
+        reason: String,
+    },
+}
+
+/// Counts of one run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The run.
+    pub run: u64,
+    /// Tokens generated, a stop token included.
+    pub tokens: u32,
+    /// Prompt tokens the runtime took from its KV cache, where it can tell.
+    pub cached_tokens: u32,
+}
+
+impl End {
+    /// The run that ended.
+    pub const fn run(&self) -> u64 {
+        match self {
+            Self::Stop(stats) | Self::Length(stats) | Self::Aborted(stats) => stats.run,
+            Self::Failed { run, .. } => *run,
+        }
+    }
+}
+
+/// Serde writes `Vec<u8>` element by element; this writes it in one piece.
+mod bytes_as_one {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<u8>, D::Error> {
+        <&[u8]>::deserialize(de).map(<[u8]>::to_vec)
+    }
+}

@@ -1,0 +1,15 @@
+//! The frames between the server and its workers.
+//!
+//! One Unix socket pair per worker. A frame is a little-endian `u32` length and that many bytes of
+//! `postcard`. Both ends come from the same executable, so the format needs no compatibility with
+//! older ones: the first frame of each side carries [`VERSION`] to notice an executable that was
+//! replaced while the server ran. The end of the socket is the death signal, both ways.
+#![forbid(unsafe_code)]
+
+mod codec;
+mod frame;
+
+pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
+pub use frame::{
+    End, FromWorker, Generate, Load, Loaded, Piece, RunSampling, Stats, ToWorker, VERSION,
+};

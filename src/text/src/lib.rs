@@ -1,0 +1,1 @@
+//! Text machines: chat templates, tokenizers, stop strings.

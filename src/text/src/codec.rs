@@ -1,0 +1,137 @@
+//! The tokenizer and the template of one model: conversations in, token ids out.
+
+use std::{borrow::Cow, fmt};
+
+use rkllama_core::{EngineError, Message, Role, TextFiles};
+use tokenizers::Tokenizer;
+
+use crate::{
+    RenderOptions, TextError,
+    config::{TOKENIZER, TextConfig},
+    eos,
+    guard::{Guard, unguard},
+    template::ChatTemplate,
+};
+
+/// Everything about text that belongs to one model. Immutable; share it by `Arc`.
+pub struct Codec {
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    guard: Guard,
+    eos_ids: Vec<i32>,
+}
+
+/// A rendered conversation: one string in which the template's control tokens can still be told
+/// from the same characters in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    guarded: String,
+}
+
+impl Rendered {
+    /// The text as a person would read it. Not for tokenizing: see [`Codec::encode`].
+    pub fn text(&self) -> Cow<'_, str> {
+        unguard(&self.guarded)
+    }
+}
+
+impl Codec {
+    /// Parses a model's files. Takes about a second of CPU for a vocabulary of 150,000 entries.
+    ///
+    /// # Errors
+    /// [`TextError::File`] or [`TextError::Key`], naming the file and the key.
+    pub fn new(files: &TextFiles) -> Result<Self, TextError> {
+        let config = TextConfig::parse(files)?;
+        let mut tokenizer = parse_tokenizer(&files.tokenizer)?;
+        let guard = Guard::install(&mut tokenizer)?;
+        let has_chatml_tokens = tokenizer.token_to_id("<|im_start|>").is_some()
+            && tokenizer.token_to_id("<|im_end|>").is_some();
+        let tokens = config.named_tokens.clone();
+        let template = ChatTemplate::compile(config.template.clone(), has_chatml_tokens, tokens)?;
+
+        // A template that refuses even this has other ways to tell its end of turn.
+        let turns = [Message::new(Role::User, "Hi"), Message::new(Role::Assistant, eos::PROBE)];
+        let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
+        let probe = template.render(&turns, &options).ok();
+        let eos_ids = eos::eos_ids(&tokenizer, &config, probe.as_deref());
+        Ok(Self { tokenizer, template, guard, eos_ids })
+    }
+
+    /// Renders a conversation with the model's own template.
+    ///
+    /// # Errors
+    /// [`TextError::Template`] in the template's own words, [`TextError::Render`] where it fails.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Rendered, TextError> {
+        let guarded = |message: &Message| Message {
+            role: message.role,
+            content: self.guard.guard(&message.content).into_owned(),
+            name: message.name.as_deref().map(|name| self.guard.guard(name).into_owned()),
+        };
+        let messages: Vec<Message> = messages.iter().map(guarded).collect();
+        Ok(Rendered { guarded: self.template.render(&messages, options)? })
+    }
+
+    /// The token ids of a rendered conversation. Nothing is added: what belongs at the beginning
+    /// the template has written, as with `transformers`' `apply_chat_template`.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenize`], from a vocabulary that lacks its own unknown token.
+    pub fn encode(&self, rendered: &Rendered) -> Result<Vec<i32>, TextError> {
+        self.ids(&rendered.guarded)
+    }
+
+    /// The token ids of a conversation that is to be answered now.
+    ///
+    /// # Errors
+    /// As [`Codec::render`] and [`Codec::encode`].
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i32>, TextError> {
+        self.encode(&self.render(messages, &RenderOptions::default())?)
+    }
+
+    /// How many tokens a text has as part of a message.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn count(&self, text: &str) -> Result<usize, TextError> {
+        Ok(self.ids(&self.guard.guard(text))?.len())
+    }
+
+    /// The ids that end an answer: sorted, each once.
+    pub fn eos_ids(&self) -> &[i32] {
+        &self.eos_ids
+    }
+
+    fn ids(&self, guarded: &str) -> Result<Vec<i32>, TextError> {
+        let failed = |reason: String| TextError::Tokenize { reason };
+        let encoding = self.tokenizer.encode_fast(guarded, false);
+        let encoding = encoding.map_err(|err| failed(err.to_string()))?;
+        let id = |id: &u32| i32::try_from(*id).map_err(|_| failed(format!("id {id} is too large")));
+        encoding.get_ids().iter().map(id).collect()
+    }
+}
+
+impl fmt::Debug for Codec {
+    /// Without the vocabulary, which is megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec").field("eos_ids", &self.eos_ids).finish_non_exhaustive()
+    }
+}
+
+impl From<TextError> for EngineError {
+    fn from(err: TextError) -> Self {
+        Self::Template { reason: err.to_string() }
+    }
+}
+
+fn parse_tokenizer(bytes: &[u8]) -> Result<Tokenizer, TextError> {
+    let failed = |reason: String| TextError::File { file: TOKENIZER, reason };
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|err| failed(err.to_string()))?;
+    // Left over from training in some files; a prompt is cut or padded by nobody but its sender.
+    tokenizer.with_truncation(None).map_err(|err| failed(err.to_string()))?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}

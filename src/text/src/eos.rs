@@ -1,0 +1,72 @@
+//! Which token ids end an answer.
+//!
+//! Runtimes miss some (release 1.3.0 knows one id per model at most), and no single file is
+//! right for every family: `generation_config.json` is often absent from converted models,
+//! `tokenizer_config.json` of Llama and Phi names the end of the *text*, not of the turn. So the
+//! set is the union of four sources:
+//!
+//! 1. `generation_config.json`: `eos_token_id`, one or several: the maker's own list.
+//! 2. `tokenizer_config.json`: `eos_token`.
+//! 3. The control token that the chat template itself writes right behind an assistant's last
+//!    words. This is the family's end of turn by construction, for families nobody has heard of.
+//! 4. Names that in every family mean the end of a turn or text, where the vocabulary has them as
+//!    added tokens. `<|end|>` is one of them except where `<|return|>` exists: there (harmony
+//!    format) it only ends one message of an answer that goes on.
+
+use tokenizers::Tokenizer;
+
+use crate::config::TextConfig;
+
+const WELL_KNOWN: &[&str] = &[
+    "</s>",
+    "<eos>",
+    "<end_of_turn>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|call|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<|endoftext|>",
+    "<|endofturn|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|return|>",
+    "<｜end▁of▁sentence｜>",
+];
+
+/// Words no template contains, to find the assistant's part in a rendering.
+pub(crate) const PROBE: &str = "rkllama-last-words-of-a-turn";
+
+/// The union of the four sources, sorted, each id once.
+pub(crate) fn eos_ids(
+    tokenizer: &Tokenizer,
+    config: &TextConfig,
+    probe_rendered: Option<&str>,
+) -> Vec<i32> {
+    let added = tokenizer.get_added_tokens_decoder();
+    let id_of = |name: &str| {
+        added.iter().find(|(_, token)| token.content == name).map(|(id, _)| *id)
+    };
+
+    let mut ids = Vec::new();
+    // Some makers' `eos_token` is an ordinary entry of the vocabulary.
+    ids.extend(config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name)));
+    ids.extend(WELL_KNOWN.iter().filter_map(|name| id_of(name)));
+    if id_of("<|return|>").is_none() {
+        ids.extend(id_of("<|end|>"));
+    }
+    if let Some(tail) = probe_rendered.and_then(|text| text.rsplit_once(PROBE)) {
+        let tail = tail.1.trim_start();
+        let behind = added.iter().filter(|(_, token)| tail.starts_with(&token.content));
+        let longest = behind
+            .filter(|(_, token)| token.special || token.content.starts_with("<|"))
+            .max_by_key(|(_, token)| token.content.len());
+        ids.extend(longest.map(|(id, _)| *id));
+    }
+
+    let mut ids: Vec<i32> = ids.into_iter().filter_map(|id| i32::try_from(id).ok()).collect();
+    ids.extend(&config.eos_ids);
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

@@ -1,0 +1,44 @@
+//! What can go wrong with a model's text files, and with one conversation.
+
+/// A model's files are unusable, or a conversation does not fit them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// A file is missing, damaged or lacks something.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file's name inside the model's folder.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key of a file has a value we cannot use.
+    #[error("{file}: key '{key}': {reason}")]
+    Key {
+        /// The file's name inside the model's folder.
+        file: &'static str,
+        /// The key.
+        key: String,
+        /// What it should be.
+        reason: String,
+    },
+    /// The template refused the conversation, in its own words (`raise_exception`).
+    #[error("{reason}")]
+    Template {
+        /// Exactly what the template said.
+        reason: String,
+    },
+    /// The template failed: it uses something we do not have, or expects other values.
+    #[error("{file}: cannot render the chat template: {reason}")]
+    Render {
+        /// The file the template stands in.
+        file: &'static str,
+        /// What failed, with the template's line.
+        reason: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("cannot tokenize: {reason}")]
+    Tokenize {
+        /// The tokenizer's words.
+        reason: String,
+    },
+}

@@ -1,1 +1,86 @@
-//! The typed /v1 API and its published document.
+//! The typed `/v1` API and its published document.
+//!
+//! The way of a request: [`wire`] is read by serde, `convert` checks it once and makes it a
+//! `rkllama_core::Request`, `operations` hands it to the engine, `answer` turns events into wire
+//! types again. `failure` and `refusal` hold the words for what goes wrong, `shape` their form,
+//! `fields` what becomes of each field of a request.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod convert;
+mod document;
+mod failure;
+mod fields;
+mod operations;
+mod refusal;
+mod shape;
+mod slashes;
+pub mod wire;
+
+use std::sync::Arc;
+
+use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
+use rkllama_core::{Engine, Models};
+use rkllama_http::{ApiError, Limits, Observe, RouteTable, Shaped, SwaggerUi};
+
+pub use document::{document, document_yaml};
+pub use fields::coverage;
+pub use shape::OpenAiShape;
+
+use document::Operations;
+use operations::{ChatApi, ModelsApi, ServerApi};
+
+/// What the operations work with.
+#[derive(Clone)]
+pub struct State {
+    /// Answers conversations.
+    pub engine: Arc<dyn Engine>,
+    /// Knows the models.
+    pub models: Arc<dyn Models>,
+    /// The model that answers for names nobody knows and for requests without one.
+    pub fallback: Option<String>,
+    /// The server's version.
+    pub version: String,
+    /// What to do where there is no model at all, said with every unknown model: a command.
+    pub empty_store_hint: Option<String>,
+}
+
+impl State {
+    fn fingerprint(&self) -> String {
+        format!("fp_rkllama_{}", self.version)
+    }
+
+    /// Adds to an unknown model what to do about an empty store.
+    fn explain(&self, mut error: ApiError) -> ApiError {
+        let hint = self.empty_store_hint.as_deref();
+        if let Some(hint) = hint.filter(|_| error.status == StatusCode::NOT_FOUND)
+            && self.models.list().is_empty()
+        {
+            error.message.push_str(" No model is installed: ");
+            error.message.push_str(hint);
+        }
+        error
+    }
+}
+
+/// Everything under one roof: operations, document, pages, errors in OpenAI's shape, ids and the
+/// log. The binary serves this and the tests ask it.
+pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + 'static {
+    const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
+    let operations = document::service((
+        ChatApi { state: state.clone(), heartbeat: limits.heartbeat },
+        ModelsApi { state: state.clone() },
+        ServerApi { state },
+    ));
+    let routes = RouteTable::of::<Operations>().page("/docs/{file}");
+    let routes = DOCUMENT_PAGES.into_iter().fold(routes, RouteTable::page);
+    let [json, yaml] = DOCUMENT_PAGES;
+    Route::new()
+        .at(json, get(document::page("application/json", document())))
+        .at(yaml, get(document::page("application/yaml", document_yaml())))
+        .nest("/docs", SwaggerUi::new(json))
+        .nest("/", slashes::EncodeSlashes::new(operations))
+        .data(limits)
+        .with(Shaped::new(OpenAiShape, routes))
+        .with(Observe)
+}

@@ -1,1 +1,25 @@
 //! HTTP plumbing shared by the APIs: accept loop, payloads, errors, pages.
+//!
+//! No API's wire format lives here. What an API says when something goes wrong comes in through
+//! [`ErrorShape`]; what it says when all goes well is its own business.
+#![forbid(unsafe_code)]
+
+mod error;
+mod json;
+mod limits;
+mod observe;
+mod routes;
+mod serve;
+mod shape;
+mod sse;
+mod swagger;
+
+pub use error::ApiError;
+pub use json::{ApiJson, BodyError};
+pub use limits::Limits;
+pub use observe::{Observe, RequestId};
+pub use routes::RouteTable;
+pub use serve::serve;
+pub use shape::{ErrorShape, Fault, Shaped};
+pub use sse::{Sse, event as sse_event};
+pub use swagger::SwaggerUi;

@@ -1,0 +1,195 @@
+//! From the wire to the domain: every check of a chat request, once.
+
+use std::sync::Arc;
+
+use rkllama_core::{Message, Model, ModelError, ModelState, Request, Role, Sampling};
+use rkllama_http::ApiError;
+
+use crate::{
+    State, failure, fields,
+    refusal::{Bound, empty_array, missing, unsupported},
+    wire::{
+        ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, MessageContent,
+        MessageRole, Stop,
+    },
+};
+
+/// A chat request that may run.
+pub(crate) struct Chat {
+    /// What to generate.
+    pub(crate) request: Request,
+    /// The model's name for the answer: the client's own words.
+    pub(crate) model: String,
+    /// Whether to answer in chunks.
+    pub(crate) stream: bool,
+    /// Whether the last chunk carries the usage.
+    pub(crate) include_usage: bool,
+    /// Fields that were used in vain.
+    pub(crate) ignored: Vec<&'static str>,
+}
+
+/// Checks a request and translates it.
+pub(crate) fn chat(wire: ChatCompletionRequest, state: &State) -> Result<Chat, ApiError> {
+    let sampling = sampling(&wire)?;
+    check_integer("n", wire.n, 1, 128)?;
+    check_integer("top_logprobs", wire.top_logprobs, 0, 20)?;
+    if let Some(field) = fields::refused_in(&wire) {
+        return Err(unsupported(field));
+    }
+    let ignored = fields::ignored_by(&wire);
+    if wire.messages.is_empty() {
+        return Err(empty_array("messages"));
+    }
+    let messages = wire.messages.into_iter().enumerate().map(|(index, wire)| message(index, wire));
+    let messages = messages.collect::<Result<Vec<_>, _>>()?;
+    let (model, name) = resolve(wire.model, state)?;
+    let tokens_max = tokens_max(wire.max_completion_tokens.or(wire.max_tokens), &model);
+    Ok(Chat {
+        request: Request { model, messages, sampling, tokens_max, stop: stop(wire.stop) },
+        model: name,
+        stream: wire.stream.unwrap_or(false),
+        include_usage: wire.stream_options.is_some_and(|o| o.include_usage.unwrap_or(false)),
+        ignored,
+    })
+}
+
+fn sampling(wire: &ChatCompletionRequest) -> Result<Sampling, ApiError> {
+    const PENALTY: [Bound; 2] = [Bound::AtLeast(-2.0), Bound::AtMost(2.0)];
+    let repeat = decimal("repeat_penalty", wire.repeat_penalty, &[Bound::Above(0.0)])?;
+    let repetition = decimal("repetition_penalty", wire.repetition_penalty, &[Bound::Above(0.0)])?;
+    Ok(Sampling {
+        temperature: decimal(
+            "temperature",
+            wire.temperature,
+            &[Bound::AtLeast(0.0), Bound::AtMost(2.0)],
+        )?,
+        top_p: decimal("top_p", wire.top_p, &[Bound::AtLeast(0.0), Bound::AtMost(1.0)])?,
+        // 0 and -1 mean "off" in other servers; the runtime has no such setting.
+        top_k: wire.top_k.filter(|k| *k > 0).map(clamp_u32),
+        repeat_penalty: repeat.or(repetition),
+        frequency_penalty: decimal("frequency_penalty", wire.frequency_penalty, &PENALTY)?,
+        presence_penalty: decimal("presence_penalty", wire.presence_penalty, &PENALTY)?,
+    })
+}
+
+fn decimal(param: &str, value: Option<f64>, bounds: &[Bound]) -> Result<Option<f32>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    bounds.iter().try_for_each(|bound| bound.check(param, value, false))?;
+    #[expect(clippy::cast_possible_truncation, reason = "the runtime's parameters are f32")]
+    Ok(Some(value as f32))
+}
+
+fn check_integer(param: &str, value: Option<i64>, min: i32, max: i32) -> Result<(), ApiError> {
+    let Some(value) = value else { return Ok(()) };
+    // Exact where it matters: beyond 2^53 any rounding is still far out of range.
+    #[expect(clippy::cast_precision_loss, reason = "only compared with small bounds and printed")]
+    let value = value as f64;
+    Bound::AtLeast(min.into()).check(param, value, true)?;
+    Bound::AtMost(max.into()).check(param, value, true)
+}
+
+fn clamp_u32(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// The limit of the request, else the model's; `None` means to the context's end.
+fn tokens_max(asked: Option<i64>, model: &Model) -> Option<u32> {
+    match asked {
+        None => model.tokens_max,
+        Some(negative) if negative < 0 => None,
+        Some(tokens) => Some(clamp_u32(tokens)),
+    }
+}
+
+/// Empty texts are dropped: they would end every answer at once.
+fn stop(stop: Option<Stop>) -> Vec<String> {
+    let mut texts = match stop {
+        None => Vec::new(),
+        Some(Stop::One(text)) => vec![text],
+        Some(Stop::Several(texts)) => texts,
+    };
+    texts.retain(|text| !text.is_empty());
+    texts
+}
+
+fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {
+    if let Some(field) = fields::refused_in_message(&wire) {
+        return Err(unsupported(&format!("messages[{index}].{field}")));
+    }
+    let param = format!("messages[{index}].content");
+    let content = match wire.content {
+        Some(MessageContent::Text(text)) => text,
+        Some(MessageContent::Parts(parts)) => join(&param, parts)?,
+        None if wire.role == MessageRole::Assistant => wire.refusal.unwrap_or_default(),
+        None => return Err(missing(&param)),
+    };
+    let role = match wire.role {
+        MessageRole::Developer => Role::Developer,
+        MessageRole::System => Role::System,
+        MessageRole::User => Role::User,
+        MessageRole::Assistant => Role::Assistant,
+        MessageRole::Tool => Role::Tool,
+    };
+    Ok(Message { role, content, name: wire.name })
+}
+
+fn join(param: &str, parts: Vec<ContentPart>) -> Result<String, ApiError> {
+    if parts.is_empty() {
+        return Err(empty_array(param));
+    }
+    let texts = parts.into_iter().enumerate().map(|(index, part)| {
+        if let Some(field) = fields::refused_in_part(&part) {
+            return Err(unsupported(&format!("{param}[{index}].{field}")));
+        }
+        let (text, field) = match part.kind {
+            ContentPartType::Refusal => (part.refusal, "refusal"),
+            ContentPartType::Text
+            | ContentPartType::ImageUrl
+            | ContentPartType::InputAudio
+            | ContentPartType::File => (part.text, "text"),
+        };
+        text.ok_or_else(|| missing(&format!("{param}[{index}].{field}")))
+    });
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
+/// The model and the name under which it answers.
+fn resolve(name: Option<String>, state: &State) -> Result<(Arc<Model>, String), ApiError> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        let model = default_model(state)?;
+        let name = model.id.clone();
+        return Ok((model, name));
+    };
+    let model = match (state.models.resolve(&name), &state.fallback) {
+        (Err(ModelError::NotFound { .. }), Some(fallback)) => state.models.resolve(fallback),
+        (result, _) => result,
+    };
+    Ok((usable(model, state)?, name))
+}
+
+/// The model of a request that names none.
+fn default_model(state: &State) -> Result<Arc<Model>, ApiError> {
+    if let Some(fallback) = &state.fallback {
+        return usable(state.models.resolve(fallback), state);
+    }
+    let all = state.models.list();
+    let ready = only(all.iter().filter(|model| model.state == ModelState::Ready));
+    let model = ready.or_else(|| only(all.iter()));
+    usable(Ok(Arc::clone(model.ok_or_else(|| missing("model"))?)), state)
+}
+
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    items.next().filter(|_| items.next().is_none())
+}
+
+/// Says early what the engine would say after a place in the queue.
+fn usable(model: Result<Arc<Model>, ModelError>, state: &State) -> Result<Arc<Model>, ApiError> {
+    let model = model.map_err(|error| state.explain(failure::model(error)))?;
+    match &model.state {
+        ModelState::Ready => Ok(model),
+        ModelState::Incomplete(reason) => Err(failure::model(ModelError::Incomplete {
+            model: model.id.clone(),
+            reason: reason.clone(),
+        })),
+    }
+}

@@ -1,0 +1,179 @@
+//! The operations of `/v1`: verify, convert, send.
+
+use std::time::Duration;
+
+use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
+use rkllama_http::{ApiJson, Sse};
+
+use crate::{
+    State,
+    answer::{self, Envelope},
+    convert,
+    failure::{self, Failure, Statuses},
+    wire::{
+        ChatChunk, ChatCompletion, ChatCompletionRequest, Health, ModelList, ModelListObject,
+        ModelObject,
+    },
+};
+
+#[derive(Tags)]
+enum Tag {
+    /// Answers to conversations.
+    Chat,
+    /// The models on this server.
+    Models,
+    /// The server itself.
+    Server,
+}
+
+/// The operations about conversations.
+pub(crate) struct ChatApi {
+    pub(crate) state: State,
+    /// See [`rkllama_http::Limits::heartbeat`].
+    pub(crate) heartbeat: Duration,
+}
+
+/// The statuses with which a chat completion fails.
+pub(crate) struct ChatStatuses;
+
+impl Statuses for ChatStatuses {
+    const STATUSES: &'static [u16] = &[400, 404, 408, 413, 500, 503];
+}
+
+/// Both forms of one answer.
+#[derive(ResponseContent)]
+pub(crate) enum ChatContent {
+    Whole(ApiJson<ChatCompletion>),
+    Chunks(Sse<ChatChunk>),
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum ChatReply {
+    /// The answer; with `stream` as server-sent events, one chunk in each, and `data: [DONE]` at
+    /// the end. An error after the first chunk comes as an event with `error`.
+    #[oai(status = 200)]
+    Ok(
+        ChatContent,
+        /// Fields of the request that had no effect, separated by commas. For a streamed answer:
+        /// as far as they are known when it begins.
+        #[oai(header = "x-rkllama-ignored")]
+        Option<String>,
+    ),
+}
+
+#[OpenApi(prefix_path = "/v1")]
+impl ChatApi {
+    /// Create a chat completion
+    ///
+    /// Answers a conversation. A closed connection cancels the answer.
+    #[oai(
+        path = "/chat/completions",
+        method = "post",
+        operation_id = "createChatCompletion",
+        tag = "Tag::Chat"
+    )]
+    async fn create_chat_completion(
+        &self,
+        body: ApiJson<ChatCompletionRequest>,
+    ) -> Result<ChatReply, Failure<ChatStatuses>> {
+        let chat = convert::chat(body.0, &self.state)?;
+        let mut ignored = chat.ignored;
+        let envelope = Envelope::new(chat.model, self.state.fingerprint(), chat.include_usage);
+        let generation = self.state.engine.generate(chat.request);
+        let content = if chat.stream {
+            let opened = answer::open(generation, self.heartbeat).await?;
+            ignored.extend(&opened.ignored);
+            ChatContent::Chunks(Sse::new(answer::chunks(opened, envelope), self.heartbeat))
+        } else {
+            let (completion, by_runtime) = answer::whole(generation, envelope).await?;
+            ignored.extend(by_runtime);
+            ChatContent::Whole(ApiJson(completion))
+        };
+        Ok(ChatReply::Ok(content, (!ignored.is_empty()).then(|| ignored.join(", "))))
+    }
+}
+
+/// The operations about models.
+pub(crate) struct ModelsApi {
+    pub(crate) state: State,
+}
+
+/// The statuses with which a question about a model fails.
+pub(crate) struct ModelStatuses;
+
+impl Statuses for ModelStatuses {
+    const STATUSES: &'static [u16] = &[400, 404, 500];
+}
+
+/// The statuses with which an operation without input fails.
+pub(crate) struct ServerStatuses;
+
+impl Statuses for ServerStatuses {
+    const STATUSES: &'static [u16] = &[500];
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum ModelListReply {
+    /// The models, sorted by id; incomplete ones too.
+    #[oai(status = 200)]
+    Ok(ApiJson<ModelList>),
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum ModelReply {
+    /// The model.
+    #[oai(status = 200)]
+    Ok(ApiJson<ModelObject>),
+}
+
+#[OpenApi(prefix_path = "/v1")]
+impl ModelsApi {
+    /// List models
+    #[oai(path = "/models", method = "get", operation_id = "listModels", tag = "Tag::Models")]
+    async fn list_models(&self) -> Result<ModelListReply, Failure<ServerStatuses>> {
+        let models = self.state.models.list();
+        let data = models.iter().map(|model| ModelObject::from(&**model)).collect();
+        Ok(ModelListReply::Ok(ApiJson(ModelList { object: ModelListObject::List, data })))
+    }
+
+    /// Retrieve a model
+    ///
+    /// An id with slashes may be written as it is or with `%2F`.
+    #[oai(
+        path = "/models/:id",
+        method = "get",
+        operation_id = "retrieveModel",
+        tag = "Tag::Models"
+    )]
+    async fn retrieve_model(
+        &self,
+        /// The model's id.
+        id: Path<String>,
+    ) -> Result<ModelReply, Failure<ModelStatuses>> {
+        let model = self.state.models.resolve(&id.0);
+        let model = model.map_err(|error| self.state.explain(failure::model(error)))?;
+        Ok(ModelReply::Ok(ApiJson(ModelObject::from(&*model))))
+    }
+}
+
+/// The operations about the server itself.
+pub(crate) struct ServerApi {
+    pub(crate) state: State,
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum HealthReply {
+    /// The server runs; `status` says how well.
+    #[oai(status = 200)]
+    Ok(ApiJson<Health>),
+}
+
+#[OpenApi]
+impl ServerApi {
+    /// Ask how the server is
+    #[oai(path = "/health", method = "get", operation_id = "getHealth", tag = "Tag::Server")]
+    async fn get_health(&self) -> Result<HealthReply, Failure<ServerStatuses>> {
+        let problems = self.state.engine.problems();
+        Ok(HealthReply::Ok(ApiJson(Health::new(&self.state.version, problems))))
+    }
+}

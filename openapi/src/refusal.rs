@@ -1,0 +1,205 @@
+//! The sentences with which a request is refused, in OpenAI's words.
+
+use poem::http::StatusCode;
+use rkllama_http::{ApiError, BodyError};
+
+/// Longest piece of a client's value that is repeated to it.
+const ECHO_LEN_MAX: usize = 64;
+
+/// A request at fault.
+pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+}
+
+/// A required field that is absent or null.
+pub(crate) fn missing(param: &str) -> ApiError {
+    invalid(format!("Missing required parameter: '{param}'."))
+        .code("missing_required_parameter")
+        .param(param)
+}
+
+/// A field whose capability does not exist here.
+pub(crate) fn unsupported(param: &str) -> ApiError {
+    invalid(format!(
+        "Unsupported parameter: '{param}' with this value is not supported by this server."
+    ))
+    .code("unsupported_parameter")
+    .param(param)
+}
+
+/// An array that must not be empty.
+pub(crate) fn empty_array(param: &str) -> ApiError {
+    invalid(format!(
+        "Invalid '{param}': empty array. Expected an array with minimum length 1, but got an \
+         empty array instead."
+    ))
+    .code("empty_array")
+    .param(param)
+}
+
+/// A bound of a number's range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Bound {
+    /// `>=`
+    AtLeast(f64),
+    /// `>`
+    Above(f64),
+    /// `<=`
+    AtMost(f64),
+}
+
+impl Bound {
+    /// The refusal of `value`, if the bound excludes it.
+    pub(crate) fn check(self, param: &str, value: f64, is_integer: bool) -> Result<(), ApiError> {
+        let (excluded, sign, bound) = match self {
+            Self::AtLeast(min) => (value < min, ">=", min),
+            Self::Above(min) => (value <= min, ">", min),
+            Self::AtMost(max) => (value > max, "<=", max),
+        };
+        if !excluded {
+            return Ok(());
+        }
+        let (kind, side, code) = match (is_integer, self) {
+            (true, Self::AtMost(_)) => ("integer", "above maximum", "integer_above_max_value"),
+            (true, _) => ("integer", "below minimum", "integer_below_min_value"),
+            (false, Self::AtMost(_)) => ("decimal", "above maximum", "decimal_above_max_value"),
+            (false, _) => ("decimal", "below minimum", "decimal_below_min_value"),
+        };
+        Err(invalid(format!(
+            "Invalid '{param}': {kind} {side} value. Expected a value {sign} {bound}, but got \
+             {value} instead."
+        ))
+        .code(code)
+        .param(param))
+    }
+}
+
+/// A body that is no request.
+pub(crate) fn body(error: BodyError) -> ApiError {
+    match error {
+        BodyError::TooLarge { limit_bytes } => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            format!(
+                "The request body is too large: this server takes at most {limit_bytes} bytes."
+            ),
+        )
+        .code("request_too_large"),
+        BodyError::TooSlow { timeout_s } => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            format!("The request body did not arrive within {timeout_s} seconds."),
+        )
+        .code("request_timeout"),
+        BodyError::Unreadable { reason } => {
+            invalid("The request body could not be read.").detail_for_log(reason)
+        }
+        BodyError::Syntax { reason } => {
+            invalid(format!("We could not parse the JSON body of your request. (HINT: {reason})"))
+        }
+        BodyError::Data { path, reason } => data(path, &reason),
+    }
+}
+
+/// JSON of the wrong form. serde has no error codes, only sentences: they are taken apart here,
+/// and a test holds each against what serde really says.
+fn data(path: Option<String>, reason: &str) -> ApiError {
+    if let Some(field) = reason.strip_prefix("missing field `") {
+        let field = field.trim_end_matches('`');
+        return missing(&path.map_or_else(|| field.to_owned(), |path| format!("{path}.{field}")));
+    }
+    let param = path.as_deref().unwrap_or("body");
+    let error = if let Some(rest) = reason.strip_prefix("unknown variant `") {
+        unknown_variant(rest)
+    } else if let Some((got, expected)) = reason
+        .strip_prefix("invalid type: ")
+        // From the right: what was got may be a text with these words in it.
+        .and_then(|rest| rest.rsplit_once(", expected "))
+    {
+        let (got, expected) = (got_in_words(got), expected_in_words(expected));
+        invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
+            .code("invalid_type")
+    } else {
+        invalid(format!("Invalid value for '{param}'."))
+            .code("invalid_value")
+            .detail_for_log(reason)
+    };
+    match path {
+        Some(path) => error.param(path),
+        None => error,
+    }
+}
+
+/// `rest` is "king`, expected one of `user`, `tool`".
+fn unknown_variant(rest: &str) -> ApiError {
+    let (value, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, ""));
+    let supported: Vec<_> =
+        expected.split('`').skip(1).step_by(2).map(|name| format!("'{name}'")).collect();
+    let echo: String = value.chars().take(ECHO_LEN_MAX).collect();
+    let supported = match supported.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{}, and {last}", most.join(", ")),
+        few => few.concat(),
+    };
+    invalid(format!("Invalid value: '{echo}'. Supported values are: {supported}."))
+        .code("invalid_value")
+}
+
+fn got_in_words(got: &str) -> &'static str {
+    const WORDS: &[(&str, &str)] = &[
+        ("string", "a string"),
+        ("integer", "an integer"),
+        ("floating point", "a decimal"),
+        ("boolean", "a boolean"),
+        ("null", "null"),
+        ("sequence", "an array"),
+        ("map", "an object"),
+    ];
+    WORDS.iter().find(|(start, _)| got.starts_with(start)).map_or("something else", |(_, w)| w)
+}
+
+fn expected_in_words(expected: &str) -> &str {
+    match expected {
+        "f64" | "f32" => "a decimal",
+        "i64" | "u64" | "i32" | "u32" => "an integer",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other if other.starts_with("enum ") || other.starts_with("variant ") => "a string",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_looks_like_the_sentence_is_not_taken_for_it() {
+        let error = data(Some("n".into()), "invalid type: string \"x, expected y\", expected i64");
+        assert_eq!(
+            error.message,
+            "Invalid type for 'n': expected an integer, but got a string instead."
+        );
+    }
+
+    #[test]
+    fn the_value_of_a_client_is_repeated_in_part_only() {
+        let error = unknown_variant(&format!("{}`, expected `a` or `b`", "é".repeat(1000)));
+        assert_eq!(
+            error.message,
+            format!("Invalid value: '{}'. Supported values are: 'a', and 'b'.", "é".repeat(64))
+        );
+    }
+
+    #[test]
+    fn bounds_include_or_exclude_as_they_say() {
+        assert!(Bound::AtLeast(0.0).check("x", 0.0, false).is_ok());
+        assert!(Bound::Above(0.0).check("x", 0.0, false).is_err());
+        assert!(Bound::AtMost(2.0).check("x", 2.0, false).is_ok());
+        let error = Bound::AtMost(2.0).check("temperature", 200.0, false).unwrap_err();
+        assert_eq!(
+            error.message,
+            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got \
+             200 instead."
+        );
+    }
+}

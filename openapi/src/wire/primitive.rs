@@ -1,0 +1,180 @@
+//! The building blocks of wire types, and the error body.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use poem_openapi::{
+    Object,
+    registry::{MetaSchema, MetaSchemaRef, Registry},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A JSON object that is documented as such and not looked into.
+pub type AnyObject = BTreeMap<String, Value>;
+
+/// Lets a struct be read from a JSON object only.
+///
+/// serde's derive takes an array too, field by field, which would make `["user", "hi"]` a message.
+/// The struct derives `Deserialize` with `remote = "Self"`, which gives it a plain function that
+/// this trait implementation calls once it has seen an object.
+macro_rules! read_from_object {
+    ($($type:ident),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct ObjectVisitor;
+                impl<'de> serde::de::Visitor<'de> for ObjectVisitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        $type::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(ObjectVisitor)
+            }
+        }
+    )*};
+}
+pub(crate) use read_from_object;
+
+/// Documents a hand-read type as one of several schemas.
+///
+/// poem-openapi's `Union` writes `"type": "object"` beside the `oneOf`, which no string and no
+/// array can satisfy, and copies the whole value once for each alternative.
+macro_rules! document_one_of {
+    ($type:ident, $description:literal, [$($alternative:ty),+]) => {
+        impl poem_openapi::types::Type for $type {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
+                poem_openapi::registry::MetaSchemaRef::Reference(Self::name().into_owned())
+            }
+
+            fn register(registry: &mut poem_openapi::registry::Registry) {
+                registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
+                    $(<$alternative as poem_openapi::types::Type>::register(registry);)+
+                    poem_openapi::registry::MetaSchema {
+                        description: Some($description),
+                        one_of: vec![
+                            $(<$alternative as poem_openapi::types::Type>::schema_ref()),+
+                        ],
+                        ..poem_openapi::registry::MetaSchema::ANY
+                    }
+                });
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+
+        impl poem_openapi::types::ParseFromJSON for $type {
+            fn parse_from_json(
+                value: Option<serde_json::Value>,
+            ) -> poem_openapi::types::ParseResult<Self> {
+                serde_json::from_value(value.unwrap_or_default())
+                    .map_err(poem_openapi::types::ParseError::custom)
+            }
+        }
+
+        impl poem_openapi::types::ToJSON for $type {
+            fn to_json(&self) -> Option<serde_json::Value> {
+                serde_json::to_value(self).ok()
+            }
+        }
+    };
+}
+pub(crate) use document_one_of;
+
+/// `null` or a value, and always there: `required` with `nullable`, which `Option` cannot say,
+/// since poem-openapi never lists an `Option` in `required`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nullable<T>(pub Option<T>);
+
+impl<T: Type> Type for Nullable<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        format!("nullable_{}", T::name()).into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        let nullable = MetaSchema { nullable: true, ..MetaSchema::ANY };
+        MetaSchemaRef::Inline(Box::new(match T::schema_ref() {
+            MetaSchemaRef::Inline(schema) => schema.merge(nullable),
+            // OpenAPI 3.0 ignores what stands beside a `$ref`.
+            reference => MetaSchema { all_of: vec![reference], ..nullable },
+        }))
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        Option::parse_from_json(value).map(Self).map_err(ParseError::propagate)
+    }
+}
+
+impl<T: ToJSON> ToJSON for Nullable<T> {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.0.to_json().unwrap_or_default())
+    }
+}
+
+/// An error.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
+pub struct ErrorObject {
+    /// What went wrong, in a sentence.
+    pub message: String,
+    /// `invalid_request_error` where the request is at fault, `server_error` where the server is.
+    #[oai(rename = "type")]
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The field at fault, such as `messages[0].content`.
+    pub param: Nullable<String>,
+    /// For programs, such as `model_not_found` or `context_length_exceeded`.
+    pub code: Nullable<String>,
+    /// With `context_length_exceeded`: tokens of the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_prompt_tokens: Option<u32>,
+    /// With `context_length_exceeded`: tokens the model's context holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_ctx: Option<u32>,
+}
+
+/// The body of every answer that is no success.
+#[derive(Debug, Clone, Object, Serialize)]
+pub struct ErrorResponse {
+    /// The error.
+    pub error: ErrorObject,
+}

@@ -1,0 +1,262 @@
+//! JSON bodies, in and out.
+//!
+//! [`ApiJson`] has the schema of `poem_openapi::payload::Json` and differs in what it does. The
+//! media type carries no `charset`, over which client generators trip. Any `Content-Type` is
+//! taken, since people use `curl -d`. The size is bounded while reading and not by the announced
+//! length, which a chunked body has not. serde reads the bytes, so that an error names its field.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use poem::{
+    Body, IntoResponse, Request, RequestBody, Response, Result,
+    error::ResponseError,
+    http::{StatusCode, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    payload::{ParsePayload, Payload},
+    registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry},
+    types::Type,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::Limits;
+
+/// A JSON body.
+#[derive(Debug, Clone)]
+pub struct ApiJson<T>(pub T);
+
+/// Why a body cannot be taken as a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More bytes than [`Limits::body_bytes_max`].
+    #[error("the request body is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// Not all there within [`Limits::body_read_timeout`].
+    #[error("the request body did not arrive within {timeout_s} seconds")]
+    TooSlow {
+        /// The limit.
+        timeout_s: u64,
+    },
+    /// The connection broke.
+    #[error("the request body could not be read: {reason}")]
+    Unreadable {
+        /// The system's words.
+        reason: String,
+    },
+    /// Not JSON.
+    #[error("{reason}")]
+    Syntax {
+        /// The parser's words, with line and column.
+        reason: String,
+    },
+    /// JSON, but not of the expected form.
+    #[error("{reason}")]
+    Data {
+        /// Where: `messages[0].role`; `None` for the body as a whole.
+        path: Option<String>,
+        /// The parser's words, without line and column.
+        reason: String,
+    },
+}
+
+impl ResponseError for BodyError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Unreadable { .. } | Self::Syntax { .. } | Self::Data { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+}
+
+impl<T: Type> Payload for ApiJson<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type + DeserializeOwned> ParsePayload for ApiJson<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let default = Limits::default();
+        let limits = request.data::<Limits>().unwrap_or(&default);
+        let announced = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let bytes = read(body.take()?, announced, limits).await?;
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// Reads a body to its end, or says why not.
+async fn read(body: Body, announced: Option<usize>, limits: &Limits) -> Result<Bytes, BodyError> {
+    let reading = read_bounded(body, announced, limits);
+    match tokio::time::timeout(limits.body_read_timeout, reading).await {
+        Ok(result) => result,
+        Err(_) => Err(BodyError::TooSlow { timeout_s: limits.body_read_timeout.as_secs() }),
+    }
+}
+
+async fn read_bounded(
+    body: Body,
+    announced: Option<usize>,
+    limits: &Limits,
+) -> Result<Bytes, BodyError> {
+    let too_large = BodyError::TooLarge { limit_bytes: limits.body_bytes_max };
+    let discardable = limits.body_bytes_max + limits.body_bytes_discarded_max;
+    if announced.is_some_and(|length| length > discardable) {
+        return Err(too_large);
+    }
+    // The announced length is a hint to allocate once, capped: it is the client's claim.
+    let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(1 << 20));
+    let mut read_len = 0;
+    let mut chunks = body.into_bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|err| BodyError::Unreadable { reason: err.to_string() })?;
+        read_len += chunk.len();
+        if read_len > discardable {
+            break;
+        }
+        if read_len <= limits.body_bytes_max {
+            bytes.extend_from_slice(&chunk);
+        } else {
+            bytes = BytesMut::new();
+        }
+    }
+    if read_len > limits.body_bytes_max { Err(too_large) } else { Ok(bytes.freeze()) }
+}
+
+/// Reads one JSON value and nothing behind it.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
+        let path = err.path().to_string();
+        let path = (!matches!(&*path, "." | "?")).then_some(path);
+        let err = err.into_inner();
+        if err.classify() != serde_json::error::Category::Data {
+            return BodyError::Syntax { reason: err.to_string() };
+        }
+        let reason = err.to_string();
+        let place = format!(" at line {} column {}", err.line(), err.column());
+        let reason = reason.strip_suffix(&place).unwrap_or(&reason).to_owned();
+        BodyError::Data { path, reason }
+    })?;
+    deserializer.end().map_err(|err| BodyError::Syntax { reason: err.to_string() })?;
+    Ok(value)
+}
+
+// By hand and not by `impl_apirequest_for_payload!`: the macro answers 415 where the header is
+// missing.
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for ApiJson<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: Self::CONTENT_TYPE,
+                schema: Self::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        <Self as ParsePayload>::from_request(request, body).await
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for ApiJson<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => Response::builder().content_type("application/json").body(bytes),
+            // Only a map with keys that are no strings can fail, and no wire type has one.
+            Err(err) => {
+                tracing::error!(%err, "an answer could not be written as JSON");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Turn {
+        role: String,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Chat {
+        messages: Vec<Turn>,
+    }
+
+    #[test]
+    fn an_error_carries_the_path_of_its_field_and_no_position() {
+        let error = parse::<Chat>(br#"{"messages":[{"role":"user"},{"role":7}]}"#).unwrap_err();
+        assert_eq!(
+            error,
+            BodyError::Data {
+                path: Some("messages[1].role".into()),
+                reason: "invalid type: integer `7`, expected a string".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn broken_json_and_trailing_data_are_errors_of_syntax() {
+        for body in [&b"{"[..], b"", b"{\"messages\":[]} x", b"{\"messages\":[]}{}"] {
+            let error = parse::<Chat>(body).unwrap_err();
+            assert!(matches!(error, BodyError::Syntax { .. }), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bound_holds_whatever_length_was_announced() {
+        let limits = Limits { body_bytes_max: 8, ..Limits::default() };
+        for announced in [None, Some(1), Some(9), Some(usize::MAX)] {
+            let body = Body::from_bytes(Bytes::from_static(b"123456789"));
+            let error = read(body, announced, &limits).await.unwrap_err();
+            assert_eq!(error, BodyError::TooLarge { limit_bytes: 8 });
+        }
+        let body = Body::from_bytes(Bytes::from_static(b"12345678"));
+        assert_eq!(read(body, None, &limits).await.unwrap(), "12345678");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let limits = Limits::default();
+        let silent = futures_util::stream::pending::<std::io::Result<Bytes>>();
+        let error = read(Body::from_bytes_stream(silent), None, &limits).await.unwrap_err();
+        assert_eq!(error, BodyError::TooSlow { timeout_s: 120 });
+    }
+}

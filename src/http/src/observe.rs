@@ -1,0 +1,125 @@
+//! One id and one log line for every request.
+//!
+//! The id is the client's where it sent one, so that both sides' logs can be joined. The line
+//! carries the route's pattern and never the path, which holds names, nor anything of a body.
+
+use std::time::Instant;
+
+use poem::{
+    Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result,
+    http::{HeaderValue, Method, header::HeaderName},
+};
+use tracing::Instrument;
+
+/// The header, both ways.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest id taken from a client; OpenAI's own have 36 characters.
+const REQUEST_ID_LEN_MAX: usize = 128;
+/// Logged where the client left before the answer's head: no status was sent.
+const STATUS_CLIENT_GONE: u16 = 499;
+
+/// The id of a request, among the request's data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+impl RequestId {
+    /// The client's id if it is one line of visible ASCII, else a new one.
+    fn of(request: &Request) -> Self {
+        let given = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
+        let usable = |id: &&str| {
+            (1..=REQUEST_ID_LEN_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+        };
+        match given.filter(usable) {
+            Some(id) => Self(id.to_owned()),
+            None => Self(format!("req_{}", uuid::Uuid::new_v4().simple())),
+        }
+    }
+}
+
+/// The middleware: outermost, so that every answer has an id and a line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Observe;
+
+impl<E: Endpoint> Middleware<E> for Observe {
+    type Output = ObserveEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        ObserveEndpoint { inner }
+    }
+}
+
+/// See [`Observe`].
+pub struct ObserveEndpoint<E> {
+    inner: E,
+}
+
+impl<E: Endpoint> Endpoint for ObserveEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        let id = RequestId::of(&request);
+        let span = tracing::info_span!("request", id = %id.0);
+        let line = Line::begin(request.method().clone(), span.clone());
+        request.set_data(id.clone());
+        let answer = self.inner.call(request).instrument(span).await;
+        let mut response =
+            answer.map_or_else(|error| error.into_response(), E::Output::into_response);
+        line.end(&response);
+        if let Ok(value) = HeaderValue::try_from(id.0) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+        Ok(response)
+    }
+}
+
+/// The log line of a request, written when its head is ready or when it is dropped before.
+struct Line {
+    method: Method,
+    span: tracing::Span,
+    started: Instant,
+    is_written: bool,
+}
+
+impl Line {
+    fn begin(method: Method, span: tracing::Span) -> Self {
+        Self { method, span, started: Instant::now(), is_written: false }
+    }
+
+    fn end(mut self, response: &Response) {
+        let route = response.data::<PathPattern>().map_or("-", |pattern| &pattern.0);
+        self.write(route, response.status().as_u16());
+    }
+
+    fn write(&mut self, route: &str, status: u16) {
+        self.is_written = true;
+        let _entered = self.span.enter();
+        let ms = self.started.elapsed().as_millis();
+        tracing::info!(method = %self.method, route, status, ms, "answered");
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.write("-", STATUS_CLIENT_GONE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usable_id_is_kept_and_any_other_replaced() {
+        let of =
+            |id: &str| RequestId::of(&Request::builder().header("x-request-id", id).finish()).0;
+        assert_eq!(of("abc-123"), "abc-123");
+        for unusable in ["", "a b", &"x".repeat(129)] {
+            let id = of(unusable);
+            assert!(id.starts_with("req_") && id.len() == 36, "{id}");
+        }
+        let fresh = RequestId::of(&Request::builder().finish());
+        assert_ne!(fresh, RequestId::of(&Request::builder().finish()));
+    }
+}

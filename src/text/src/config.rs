@@ -92,10 +92,12 @@ fn template_in(config: &Map<String, Value>) -> Result<Option<TemplateSource>, Te
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(found(text))),
         Some(Value::Array(list)) => {
-            let field = |item: &Value, key| item.get(key).and_then(Value::as_str).map(str::to_owned);
+            let field =
+                |item: &Value, key| item.get(key).and_then(Value::as_str).map(str::to_owned);
             let mut names = Vec::new();
             for item in list {
-                let (Some(name), Some(text)) = (field(item, "name"), field(item, "template")) else {
+                let (Some(name), Some(text)) = (field(item, "name"), field(item, "template"))
+                else {
                     return Err(error("expected a list of {\"name\", \"template\"}"));
                 };
                 if name == "default" {

@@ -44,9 +44,8 @@ pub(crate) fn eos_ids(
     probe_rendered: Option<&str>,
 ) -> Vec<i32> {
     let added = tokenizer.get_added_tokens_decoder();
-    let id_of = |name: &str| {
-        added.iter().find(|(_, token)| token.content == name).map(|(id, _)| *id)
-    };
+    let id_of =
+        |name: &str| added.iter().find(|(_, token)| token.content == name).map(|(id, _)| *id);
 
     let mut ids = Vec::new();
     // Some makers' `eos_token` is an ordinary entry of the vocabulary.

@@ -46,10 +46,10 @@ impl Guard {
             tokenizer.add_tokens(early).map_err(|err| failed(err.to_string()))?;
         }
 
-        let remove = Replace::new(BREAKER.to_string(), "").map_err(|err| failed(err.to_string()))?;
+        let remove =
+            Replace::new(BREAKER.to_string(), "").map_err(|err| failed(err.to_string()))?;
         let own = tokenizer.get_normalizer().cloned();
-        let steps: Vec<NormalizerWrapper> =
-            std::iter::once(remove.into()).chain(own).collect();
+        let steps: Vec<NormalizerWrapper> = std::iter::once(remove.into()).chain(own).collect();
         tokenizer
             .with_normalizer(Some(Sequence::new(steps)))
             .map_err(|err| failed(err.to_string()))?;

@@ -9,7 +9,11 @@ use minijinja::{
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, as the reference's `tojson` filter calls it;
 /// `separators` and `sort_keys` are honoured, Jinja's own escaping of `<` and `&` is not wanted.
-pub(crate) fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
+pub(crate) fn tojson(
+    value: &Value,
+    indent: Option<usize>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => options.get::<Option<usize>>("indent")?,
@@ -20,7 +24,10 @@ pub(crate) fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> R
         None => [default_item, ": "],
         Some([item, key]) => [item.as_str(), key.as_str()],
         Some(_) => {
-            return Err(Error::new(ErrorKind::InvalidOperation, "separators: expected two strings"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "separators: expected two strings",
+            ));
         }
     };
     let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);

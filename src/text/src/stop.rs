@@ -175,7 +175,9 @@ mod tests {
         (0..=text.len())
             .filter(|at| text.is_char_boundary(*at))
             .map(|at| &text[at..])
-            .find(|suffix| stop.iter().any(|stop| stop.len() > suffix.len() && stop.starts_with(suffix)))
+            .find(|suffix| {
+                stop.iter().any(|stop| stop.len() > suffix.len() && stop.starts_with(suffix))
+            })
             .map_or(0, str::len)
     }
 

@@ -76,13 +76,13 @@ impl ChatTemplate {
         };
         let mut environment = environment();
         let knows_developer = source.text.contains("developer");
-        environment
-            .add_template_owned(NAME, without_generation_tags(&source.text))
-            .map_err(|err| TextError::Key {
+        environment.add_template_owned(NAME, without_generation_tags(&source.text)).map_err(
+            |err| TextError::Key {
                 file: source.file,
                 key: "chat_template".to_owned(),
                 reason: describe(&err),
-            })?;
+            },
+        )?;
         Ok(Self { environment, file: source.file, named_tokens, knows_developer })
     }
 

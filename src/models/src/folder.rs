@@ -1,0 +1,182 @@
+//! One folder as a model: what lies in it, what its files say, what is missing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use rkllama_core::{Model, ModelState, TextFiles};
+
+use crate::{
+    files::{
+        CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, Unreadable, WEIGHTS_EXTENSION, read, read_text,
+    },
+    generation_config::{self, GENERATION_CONFIG},
+    manifest::{self, MANIFEST},
+    modelfile::{self, MODELFILE},
+    settings::Settings,
+    store::Defaults,
+};
+
+const TOKENIZER: &str = "tokenizer.json";
+
+/// A folder that is a model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Folder {
+    pub(crate) model: Arc<Model>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) path: PathBuf,
+}
+
+impl Folder {
+    /// Looks into a folder. `None` if nothing in it makes it a model.
+    pub(crate) fn scan(path: &Path, id: String, defaults: &Defaults) -> Option<Self> {
+        let mut faults = Vec::new();
+        let weights = weights_in(path).unwrap_or_else(|err| {
+            faults.push(err.to_string());
+            Vec::new()
+        });
+        let described = [MANIFEST, MODELFILE].iter().any(|name| path.join(name).exists());
+        if weights.is_empty() && !described && faults.is_empty() {
+            return None;
+        }
+        let settings = settings(path, &mut faults);
+        let weights = choose(path, weights, settings.file.as_deref(), &mut faults);
+        if let Some(fault) = tokenizer_fault(path) {
+            faults.push(fault);
+        }
+        let state = match faults.is_empty() {
+            true => ModelState::Ready,
+            false => ModelState::Incomplete(faults.join("; ")),
+        };
+        let model = Model {
+            id,
+            created_s: weights.as_deref().map_or(0, modified_s),
+            weights: weights.unwrap_or_default(),
+            context_tokens_max: settings.context_tokens_max.unwrap_or(defaults.context_tokens_max),
+            sampling: settings.sampling,
+            tokens_max: settings.tokens_max,
+            runtime: settings.runtime,
+            state,
+        };
+        Some(Self { model: Arc::new(model), aliases: settings.aliases, path: path.to_owned() })
+    }
+
+    /// Reads the files about text. `Ok(Err)` says what is missing.
+    pub(crate) fn text_files(&self) -> Result<Result<TextFiles, String>, Unreadable> {
+        let Some(tokenizer) = read(&text_file(&self.path, TOKENIZER), TOKENIZER_BYTES_MAX)? else {
+            return Ok(Err(no_tokenizer(&self.path)));
+        };
+        let config = |name| read(&text_file(&self.path, name), CONFIG_BYTES_MAX);
+        Ok(Ok(TextFiles {
+            tokenizer,
+            tokenizer_config: config("tokenizer_config.json")?,
+            generation_config: config(GENERATION_CONFIG)?,
+            chat_template: read_text(
+                &text_file(&self.path, "chat_template.jinja"),
+                CONFIG_BYTES_MAX,
+            )?,
+        }))
+    }
+}
+
+/// A text file's place: in the folder, else in `tokenizer/` below it.
+fn text_file(folder: &Path, name: &str) -> PathBuf {
+    let beside = folder.join(name);
+    if beside.exists() { beside } else { folder.join("tokenizer").join(name) }
+}
+
+fn no_tokenizer(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "no {TOKENIZER} in {folder} or {folder}/tokenizer: put the model's tokenizer files there"
+    )
+}
+
+fn tokenizer_fault(folder: &Path) -> Option<String> {
+    (!text_file(folder, TOKENIZER).is_file()).then(|| no_tokenizer(folder))
+}
+
+/// Manifest over Modelfile over `generation_config.json`; what cannot be read is a fault and says
+/// nothing.
+fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
+    let mut parsed = |name: &str, parse: fn(&str) -> Result<Settings, String>| {
+        let settings = match read_text(&folder.join(name), CONFIG_BYTES_MAX) {
+            Ok(Some(text)) => parse(&text),
+            Ok(None) => Ok(Settings::default()),
+            Err(err) => Err(err.to_string()),
+        };
+        settings.unwrap_or_else(|fault| {
+            faults.push(fault);
+            Settings::default()
+        })
+    };
+    let mut settings = parsed(MANIFEST, manifest::parse).or(parsed(MODELFILE, modelfile::parse));
+
+    let recommended = match read(&text_file(folder, GENERATION_CONFIG), CONFIG_BYTES_MAX) {
+        Ok(Some(bytes)) => generation_config::parse(&bytes),
+        Ok(None) => return settings,
+        Err(err) => Err(err.to_string()),
+    };
+    match recommended {
+        Ok(sampling) => settings.sampling = settings.sampling.or(sampling),
+        Err(fault) => faults.push(fault),
+    }
+    settings
+}
+
+/// The names of the weights in the folder itself, sorted.
+fn weights_in(folder: &Path) -> Result<Vec<String>, Unreadable> {
+    let unreadable =
+        |err: std::io::Error| Unreadable { path: folder.to_owned(), reason: err.to_string() };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_weights = extension.is_some_and(|ext| ext.eq_ignore_ascii_case(WEIGHTS_EXTENSION));
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let (true, Some(name)) = (is_weights && path.is_file(), name) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The file that is named, else the only one.
+fn choose(
+    folder: &Path,
+    mut found: Vec<String>,
+    named: Option<&Path>,
+    faults: &mut Vec<String>,
+) -> Option<PathBuf> {
+    if let Some(named) = named {
+        let path = folder.join(named);
+        if path.is_file() {
+            return Some(path);
+        }
+        faults.push(format!("no file {} in {}", named.display(), folder.display()));
+        return None;
+    }
+    if found.len() > 1 {
+        let names = found.join(", ");
+        faults.push(format!(
+            "{} holds several models ({names}): name one with `file` in {MANIFEST}",
+            folder.display()
+        ));
+        return None;
+    }
+    let only = found.pop().map(|name| folder.join(name));
+    if only.is_none() {
+        faults.push(format!("no .{WEIGHTS_EXTENSION} file in {}", folder.display()));
+    }
+    only
+}
+
+fn modified_s(path: &Path) -> u64 {
+    let modified = path.metadata().and_then(|metadata| metadata.modified());
+    let since = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
+}

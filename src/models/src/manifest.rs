@@ -1,0 +1,83 @@
+//! `rkllama.toml`: what its owner says about a model.
+//!
+//! Strict, because a misspelt key that is silently ignored costs an evening: anything unknown or
+//! of the wrong type is an error with the line it stands on.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::settings::{Knob, Settings, check_context, check_inside, check_tokens};
+
+/// The manifest's file name.
+pub(crate) const MANIFEST: &str = "rkllama.toml";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Manifest {
+    file: Option<Spanned<String>>,
+    context_length: Option<Spanned<u32>>,
+    max_tokens: Option<Spanned<u32>>,
+    runtime: Option<String>,
+    aliases: Vec<String>,
+    sampling: SamplingTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SamplingTable {
+    temperature: Option<Spanned<f32>>,
+    top_p: Option<Spanned<f32>>,
+    top_k: Option<u32>,
+    repeat_penalty: Option<Spanned<f32>>,
+    frequency_penalty: Option<Spanned<f32>>,
+    presence_penalty: Option<Spanned<f32>>,
+}
+
+/// Parses a manifest; the error names the line and shows what stands there.
+pub(crate) fn parse(text: &str) -> Result<Settings, String> {
+    let manifest: Manifest = toml::from_str(text).map_err(|err| {
+        let at = err.span().map_or(0, |span| span.start);
+        error_at(text, at, err.message())
+    })?;
+    let checked =
+        |reason: Result<_, String>, at: usize| reason.map_err(|reason| error_at(text, at, &reason));
+    let mut settings =
+        Settings { runtime: manifest.runtime, aliases: manifest.aliases, ..Settings::default() };
+    if let Some(file) = manifest.file {
+        let inside = check_inside(file.get_ref());
+        settings.file = Some(inside.map_err(|reason| error_at(text, file.span().start, &reason))?);
+    }
+    if let Some(tokens) = manifest.context_length {
+        let at = tokens.span().start;
+        settings.context_tokens_max = Some(checked(check_context(tokens.into_inner()), at)?);
+    }
+    if let Some(tokens) = manifest.max_tokens {
+        let at = tokens.span().start;
+        settings.tokens_max = Some(checked(check_tokens(tokens.into_inner()), at)?);
+    }
+    let table = manifest.sampling;
+    settings.sampling.top_k = table.top_k;
+    for (knob, value) in [
+        (Knob::Temperature, table.temperature),
+        (Knob::TopP, table.top_p),
+        (Knob::RepeatPenalty, table.repeat_penalty),
+        (Knob::FrequencyPenalty, table.frequency_penalty),
+        (Knob::PresencePenalty, table.presence_penalty),
+    ] {
+        if let Some(value) = value {
+            let at = value.span().start;
+            let set = knob.set(&mut settings.sampling, value.into_inner());
+            set.map_err(|reason| error_at(text, at, &reason))?;
+        }
+    }
+    Ok(settings)
+}
+
+/// `rkllama.toml line 3 (top_k = "many"): …`: the line's text shows key and value at once.
+fn error_at(text: &str, at: usize, reason: &str) -> String {
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    let newlines = before.iter().filter(|byte| **byte == b'\n').count();
+    let line = text.lines().nth(newlines).unwrap_or_default().trim();
+    let reason = reason.trim_end();
+    format!("{MANIFEST} line {} ({line}): {reason}", newlines + 1)
+}

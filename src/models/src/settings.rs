@@ -1,0 +1,108 @@
+//! What a manifest or a Modelfile may say about a model, in one record, and its limits.
+
+use std::path::{Component, Path, PathBuf};
+
+use rkllama_core::Sampling;
+
+/// Settings as far as one file states them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Settings {
+    /// The weights, relative to the model's folder.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) context_tokens_max: Option<u32>,
+    pub(crate) tokens_max: Option<u32>,
+    pub(crate) runtime: Option<String>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) sampling: Sampling,
+}
+
+impl Settings {
+    /// Fills what is unset from `lower`.
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            file: self.file.or(lower.file),
+            context_tokens_max: self.context_tokens_max.or(lower.context_tokens_max),
+            tokens_max: self.tokens_max.or(lower.tokens_max),
+            runtime: self.runtime.or(lower.runtime),
+            aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
+            sampling: self.sampling.or(lower.sampling),
+        }
+    }
+}
+
+/// The runtime takes no longer context.
+const CONTEXT_TOKENS_MAX: u32 = 16_384;
+/// The runtime wants the context in blocks of this many tokens.
+const CONTEXT_TOKENS_STEP: u32 = 32;
+
+/// A context the runtime accepts, or what is wrong and the nearest one that is right.
+pub(crate) fn check_context(tokens: u32) -> Result<u32, String> {
+    let step = CONTEXT_TOKENS_STEP;
+    let nearest = tokens.saturating_add(step / 2) / step * step;
+    let nearest = nearest.clamp(step, CONTEXT_TOKENS_MAX);
+    if tokens == nearest {
+        return Ok(tokens);
+    }
+    Err(format!(
+        "{tokens} is not a multiple of {step} up to {CONTEXT_TOKENS_MAX}; the nearest is {nearest}"
+    ))
+}
+
+/// A number of tokens, counted from 1.
+pub(crate) fn check_tokens(tokens: u32) -> Result<u32, String> {
+    if tokens == 0 { Err("0 tokens would answer nothing".to_owned()) } else { Ok(tokens) }
+}
+
+/// The sampling parameters that are numbers with a fraction, by the names all formats share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Knob {
+    Temperature,
+    TopP,
+    RepeatPenalty,
+    FrequencyPenalty,
+    PresencePenalty,
+}
+
+impl Knob {
+    /// The range OpenAI and the runtime agree on.
+    const fn range(self) -> (f32, f32) {
+        match self {
+            Self::Temperature => (0.0, 2.0),
+            Self::TopP => (0.0, 1.0),
+            // Below 1 it rewards repetition; 0 would divide by nothing.
+            Self::RepeatPenalty => (0.01, 10.0),
+            Self::FrequencyPenalty | Self::PresencePenalty => (-2.0, 2.0),
+        }
+    }
+
+    /// Sets the parameter, or says why it cannot be this.
+    pub(crate) fn set(self, sampling: &mut Sampling, value: f32) -> Result<(), String> {
+        let (least, most) = self.range();
+        // Written so that NaN fails too.
+        if !(least..=most).contains(&value) {
+            return Err(format!("{value} is not a number from {least} to {most}"));
+        }
+        let field = match self {
+            Self::Temperature => &mut sampling.temperature,
+            Self::TopP => &mut sampling.top_p,
+            Self::RepeatPenalty => &mut sampling.repeat_penalty,
+            Self::FrequencyPenalty => &mut sampling.frequency_penalty,
+            Self::PresencePenalty => &mut sampling.presence_penalty,
+        };
+        *field = Some(value);
+        Ok(())
+    }
+}
+
+/// A path that stays inside the model's folder however it is joined.
+pub(crate) fn check_inside(path: &str) -> Result<PathBuf, String> {
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    let inside = !path.contains(['\0', '\\']) && Path::new(path).components().all(plain);
+    let names_a_file = Path::new(path).file_name().is_some();
+    if inside && names_a_file {
+        // Without `./`, so that paths compare.
+        Ok(Path::new(path).components().filter(|part| *part != Component::CurDir).collect())
+    } else {
+        Err(format!("{path:?} is not the name of a file inside the model's folder"))
+    }
+}

@@ -1,0 +1,662 @@
+//! The bodies of the exported functions: decode, trace, call, never unwind.
+
+use std::ffi::{OsString, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::default_param;
+use super::layout::{Group, Layout};
+use super::raw::{View, array_of, bytes_of};
+use super::result::{Callback, CallbackSink, ResultCallback};
+use crate::faults;
+use crate::handle::{Handle, InitFailure, Param, Runtime};
+use crate::input::{Input, Multimodal, Rows};
+use crate::log;
+use crate::run::{Mode, Request, Run};
+use crate::sampler::Sampling;
+use crate::trace::Call;
+use crate::version::Version;
+
+const OK: c_int = 0;
+const FAILED: c_int = -1;
+
+/// One library: its group and the version string that stands in its file.
+#[derive(Clone, Copy, Debug)]
+pub struct Library {
+    /// ABI group.
+    pub group: Group,
+    /// Reads the version string where the tools that build variants of a group patch it.
+    pub banner: fn() -> String,
+}
+
+impl Library {
+    fn runtime(&self) -> Runtime {
+        let banner = (self.banner)();
+        let version = banner
+            .split_once("version: ")
+            .and_then(|(_, rest)| Version::parse(rest.split(' ').next()?))
+            .expect("the version string has the vendor's form");
+        Runtime { group: self.group, version }
+    }
+}
+
+/// What lives behind the caller's opaque pointer.
+struct Opened {
+    library: Library,
+    handle: Arc<Handle>,
+    callback: Callback,
+}
+
+/// A panic ends here: it must not unwind into C.
+fn guarded(body: impl FnOnce() -> c_int) -> c_int {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        log::mock("a bug in the mock made it panic; the call returns -1");
+        FAILED
+    })
+}
+
+/// # Safety
+/// `handle` is NULL or came from [`init`] and is not destroyed.
+unsafe fn opened<'a>(handle: *mut c_void) -> Option<&'a Opened> {
+    // SAFETY: NULL or valid by the caller's duty.
+    unsafe { handle.cast::<Opened>().as_ref() }
+}
+
+/// `rkllm_createDefaultParam`: writes the fields into the caller's struct.
+///
+/// # Safety
+/// `param` points at an `RKLLMParam` of the library's group.
+pub unsafe fn create_default_param(library: Library, param: *mut u8) -> *mut u8 {
+    let traced = Call::enter("rkllm_createDefaultParam", || json!({}));
+    for store in default_param::stores(library.group, 8) {
+        let target = param.wrapping_add(store.offset);
+        // SAFETY: the stores lie inside the struct of this group.
+        unsafe { std::ptr::copy_nonoverlapping(store.bytes.as_ptr(), target, store.bytes.len()) };
+    }
+    traced.done(OK);
+    param
+}
+
+fn param_of(library: Library, param: View<'_>) -> Param {
+    let layout = Layout::of(library.group);
+    let extend = param.nested("extend_param", layout.structure("RKLLMExtendParam"));
+    let extend = extend.expect("every group has extend_param");
+    let int = |name: &str| param.i32(name).unwrap_or_default();
+    let path = param.text("model_path").flatten().unwrap_or_default();
+    let tags = ["img_start", "img_end", "img_content"].map(|name| param.text(name));
+    Param {
+        model_path: PathBuf::from(OsString::from_vec(path)),
+        max_context_len: int("max_context_len"),
+        max_new_tokens: int("max_new_tokens"),
+        n_keep: param.i32("n_keep").unwrap_or(-1),
+        sampling: sampling_of(&param),
+        skip_special_token: param.u8("skip_special_token") != Some(0),
+        ignore_eos_token: param.u8("ignore_eos_token").is_some_and(|flag| flag != 0),
+        image_tags: match tags {
+            [Some(start), Some(end), Some(content)] => Some([start, end, content]),
+            _ => None,
+        },
+        base_domain_id: extend.i32("base_domain_id").unwrap_or_default(),
+        embed_flash: extend.u8("embed_flash").is_some_and(|flag| flag != 0),
+        enabled_cpus_num: extend.u8("enabled_cpus_num").map(|num| i32::from(num as i8)),
+        enabled_cpus_mask: extend.i32("enabled_cpus_mask").map(|mask| mask as u32),
+        n_batch: extend.u8("n_batch"),
+        use_cross_attn: extend.u8("use_cross_attn").is_some_and(|flag| flag != 0),
+    }
+}
+
+fn sampling_of(view: &View<'_>) -> Sampling {
+    let float = |name: &str| view.f32(name).unwrap_or_default();
+    Sampling {
+        top_k: view.i32("top_k").unwrap_or_default(),
+        top_p: float("top_p"),
+        temperature: float("temperature"),
+        repeat_penalty: float("repeat_penalty"),
+        frequency_penalty: float("frequency_penalty"),
+        presence_penalty: float("presence_penalty"),
+        mirostat: view.i32("mirostat").unwrap_or_default(),
+        mirostat_tau: float("mirostat_tau"),
+        mirostat_eta: float("mirostat_eta"),
+    }
+}
+
+fn trace_param(param: &Param) -> Value {
+    let tags = param.image_tags.as_ref().map(|tags| {
+        tags.each_ref().map(|tag| tag.as_ref().map(|tag| String::from_utf8_lossy(tag).into_owned()))
+    });
+    json!({
+        "model_path": param.model_path.display().to_string(),
+        "max_context_len": param.max_context_len,
+        "max_new_tokens": param.max_new_tokens,
+        "n_keep": param.n_keep,
+        "sampling": param.sampling,
+        "skip_special_token": param.skip_special_token,
+        "ignore_eos_token": param.ignore_eos_token,
+        "image_tags": tags,
+        "base_domain_id": param.base_domain_id,
+        "embed_flash": param.embed_flash,
+        "enabled_cpus_num": param.enabled_cpus_num,
+        "enabled_cpus_mask": param.enabled_cpus_mask,
+        "n_batch": param.n_batch,
+        "use_cross_attn": param.use_cross_attn,
+    })
+}
+
+/// # Safety
+/// `callback` is what the group's `rkllm_init` takes: a function, or from F on a struct.
+unsafe fn callback_of(library: Library, callback: *const c_void) -> Callback {
+    let (function, userdata) = if library.group >= Group::F {
+        if callback.is_null() {
+            faults::segfault("RKLLMCallback is NULL");
+        }
+        let layout = Layout::of(library.group).structure("RKLLMCallback");
+        // SAFETY: the caller hands a callback struct of this group.
+        let view = unsafe { View::new(callback, layout) };
+        let pointer = |name: &str| view.pointer(name).unwrap_or(std::ptr::null());
+        (pointer("result_callback"), pointer("result_userdata").cast_mut())
+    } else {
+        (callback, std::ptr::null_mut())
+    };
+    // SAFETY: an optional function pointer and a nullable data pointer have one representation,
+    // and the caller promises a function of this type.
+    let function =
+        unsafe { std::mem::transmute::<*const c_void, Option<ResultCallback>>(function) };
+    Callback { function, userdata }
+}
+
+/// `rkllm_init`.
+///
+/// # Safety
+/// As the vendor's header demands; `callback` as the group has it.
+pub unsafe fn init(
+    library: Library,
+    handle: *mut *mut c_void,
+    param: *const c_void,
+    callback: *const c_void,
+) -> c_int {
+    guarded(|| {
+        let decoded = (!param.is_null()).then(|| {
+            let layout = Layout::of(library.group).structure("RKLLMParam");
+            // SAFETY: not NULL, and a param struct of this group by the caller's duty.
+            param_of(library, unsafe { View::new(param, layout) })
+        });
+        let traced = Call::enter(
+            "rkllm_init",
+            || json!({ "version": library.runtime().version.to_string(), "param": decoded.as_ref().map(trace_param) }),
+        );
+        let opened = match Handle::init(library.runtime(), decoded) {
+            Ok(opened) => opened,
+            Err(InitFailure::Refused) => return traced.done(FAILED),
+            Err(InitFailure::NullHandle) => {
+                // SAFETY: the caller's place for the handle.
+                unsafe { handle.write(std::ptr::null_mut()) };
+                return traced.done(OK);
+            }
+        };
+        // SAFETY: the caller's duty.
+        let callback = unsafe { callback_of(library, callback) };
+        let opened = Box::new(Opened { library, handle: opened, callback });
+        let opened = Box::into_raw(opened).cast();
+        // SAFETY: the caller's place for the handle.
+        unsafe { handle.write(opened) };
+        traced.done(OK)
+    })
+}
+
+/// `rkllm_destroy`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; it is not used afterwards.
+pub unsafe fn destroy(handle: *mut c_void) -> c_int {
+    guarded(|| {
+        let traced = Call::enter("rkllm_destroy", || json!({ "null": handle.is_null() }));
+        if handle.is_null() {
+            return traced.done(FAILED);
+        }
+        // SAFETY: made by `Box::into_raw` in `init`, and given up by the caller now.
+        let opened = unsafe { Box::from_raw(handle.cast::<Opened>()) };
+        opened.handle.abort.ask();
+        join_background(&opened.handle);
+        drop(opened);
+        traced.done(OK)
+    })
+}
+
+fn join_background(handle: &Handle) {
+    let running = handle.background.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(thread) = running {
+        // Its panic was already reported where it was caught.
+        let _ = thread.join();
+    }
+}
+
+/// # Safety
+/// `input` points at an `RKLLMInput` of the library's group.
+unsafe fn input_of(library: Library, input: *const c_void) -> Option<Input> {
+    let layout = Layout::of(library.group);
+    // SAFETY: the caller's duty.
+    let view = unsafe { View::new(input, layout.structure("RKLLMInput")) };
+    match view.i32("input_type")? {
+        0 => Some(Input::Prompt {
+            role: view.text("role").flatten(),
+            enable_thinking: view.u8("enable_thinking").is_some_and(|flag| flag != 0),
+            text: view.text("prompt_input").flatten().unwrap_or_default(),
+        }),
+        1 => {
+            let tokens = view.nested("token_input", layout.structure("RKLLMTokenInput"))?;
+            let ids = tokens.pointer("input_ids")?;
+            let len = tokens.usize("n_tokens")?;
+            // SAFETY: pointer and length describe the caller's array.
+            Some(Input::Tokens(unsafe { array_of(ids, len) }))
+        }
+        2 => {
+            let embed = view.nested("embed_input", layout.structure("RKLLMEmbedInput"))?;
+            Some(Input::Embed(Rows {
+                values: embed.pointer("embed")?.cast(),
+                rows: embed.usize("n_tokens")?,
+            }))
+        }
+        3 => multimodal_of(library, &view, layout),
+        other => faults::segfault(&format!("input_type is {other}: struct of another version?")),
+    }
+}
+
+/// The image part, which F keeps in a struct of its own beside the video, with tags that the older
+/// groups take at init.
+fn multimodal_of(library: Library, view: &View<'_>, layout: &Layout) -> Option<Input> {
+    let media = view.nested("multimodal_input", layout.structure("RKLLMMultiModalInput"))?;
+    let own_tags = library.group >= Group::F;
+    let name = |field: &str| if own_tags { format!("image.{field}") } else { field.to_owned() };
+    let size = |field: &str| media.usize(&name(field));
+    let tag = |field: &str| media.text(&name(field)).flatten().unwrap_or_default();
+    let tags = own_tags.then(|| [tag("image_start"), tag("image_end"), tag("image_content")]);
+    Some(Input::Multimodal(Multimodal {
+        role: view.text("role").flatten(),
+        enable_thinking: view.u8("enable_thinking").is_some_and(|flag| flag != 0),
+        text: media.text("prompt").flatten().unwrap_or_default(),
+        embed: media.pointer(&name("image_embed"))?.cast(),
+        n_image_tokens: size("n_image_tokens")?,
+        n_image: size("n_image").unwrap_or(1),
+        width: size("image_width").unwrap_or(0),
+        height: size("image_height").unwrap_or(0),
+        tags,
+        has_video: media.usize("video.n_video").is_some_and(|n| n > 0),
+    }))
+}
+
+/// # Safety
+/// `infer` is an `RKLLMInferParam` of the library's group.
+unsafe fn request_of(library: Library, input: Input, infer: *const c_void) -> Request {
+    let layout = Layout::of(library.group);
+    // SAFETY: the caller's duty.
+    let view = unsafe { View::new(infer, layout.structure("RKLLMInferParam")) };
+    let sampling = view.pointer("sampling_params").filter(|params| !params.is_null());
+    let mode = match view.i32("mode") {
+        Some(0) | None => Mode::Generate,
+        Some(1) => Mode::LastHiddenLayer,
+        Some(2) => Mode::Logits,
+        Some(other) => {
+            faults::segfault(&format!("infer mode is {other}: another version's struct?"))
+        }
+    };
+    Request {
+        input,
+        mode,
+        lora: view.pointer("lora_params").filter(|lora| !lora.is_null()).map(|lora| {
+            // SAFETY: not NULL, and of this group by the caller's duty.
+            let lora = unsafe { View::new(lora, layout.structure("RKLLMLoraParam")) };
+            let name = lora.text("lora_adapter_name").flatten().unwrap_or_default();
+            String::from_utf8_lossy(&name).into_owned()
+        }),
+        save_cache: view.pointer("prompt_cache_params").filter(|cache| !cache.is_null()).and_then(
+            |cache| {
+                // SAFETY: not NULL, and of this group by the caller's duty.
+                let cache = unsafe { View::new(cache, layout.structure("RKLLMPromptCacheParam")) };
+                (cache.i32("save_prompt_cache") == Some(1)).then(|| {
+                    cache
+                        .text("prompt_cache_path")
+                        .flatten()
+                        .map(OsString::from_vec)
+                        .map(PathBuf::from)
+                })
+            },
+        ),
+        keep_history: view.i32("keep_history").unwrap_or(0) != 0,
+        sampling: sampling.map(|params| {
+            // SAFETY: not NULL, and of this group by the caller's duty.
+            sampling_of(&unsafe { View::new(params, layout.structure("RKLLMSamplingParam")) })
+        }),
+        max_new_tokens: view.i32("max_new_tokens"),
+    }
+}
+
+fn trace_request(request: &Request) -> Value {
+    let input = match &request.input {
+        Input::Prompt { role, enable_thinking, text } => json!({
+            "type": "PROMPT",
+            "role": role.as_ref().map(|role| String::from_utf8_lossy(role).into_owned()),
+            "enable_thinking": enable_thinking,
+            "text": String::from_utf8_lossy(text),
+        }),
+        Input::Tokens(ids) => json!({ "type": "TOKEN", "tokens": ids }),
+        Input::Embed(rows) => json!({ "type": "EMBED", "n_tokens": rows.rows }),
+        Input::Multimodal(media) => json!({
+            "type": "MULTIMODAL",
+            "role": media.role.as_ref().map(|role| String::from_utf8_lossy(role).into_owned()),
+            "enable_thinking": media.enable_thinking,
+            "text": String::from_utf8_lossy(&media.text),
+            "n_image": media.n_image,
+            "n_image_tokens": media.n_image_tokens,
+            "width": media.width,
+            "height": media.height,
+            "tags": media.tags.as_ref().map(|tags| {
+                tags.each_ref().map(|tag| String::from_utf8_lossy(tag).into_owned())
+            }),
+        }),
+    };
+    json!({
+        "input": input,
+        "mode": format!("{:?}", request.mode),
+        "keep_history": request.keep_history,
+        "lora": request.lora,
+        "save_prompt_cache": request.save_cache,
+        "sampling": request.sampling,
+        "max_new_tokens": request.max_new_tokens,
+    })
+}
+
+/// `rkllm_run` and `rkllm_run_async`.
+///
+/// # Safety
+/// As the vendor's header demands.
+pub unsafe fn run(
+    handle: *mut c_void,
+    input: *const c_void,
+    infer: *const c_void,
+    userdata: *mut c_void,
+    in_background: bool,
+) -> c_int {
+    guarded(|| {
+        let name = if in_background { "rkllm_run_async" } else { "rkllm_run" };
+        // SAFETY: the caller's duty.
+        let opened = unsafe { opened(handle) };
+        let (Some(opened), false, false) = (opened, input.is_null(), infer.is_null()) else {
+            return Call::enter(name, || json!({ "null": true })).done(FAILED);
+        };
+        // SAFETY: not NULL, and of this group by the caller's duty.
+        let Some(input) = (unsafe { input_of(opened.library, input) }) else {
+            return Call::enter(name, || json!({ "input": "unsupported" })).done(FAILED);
+        };
+        // SAFETY: not NULL, and of this group by the caller's duty.
+        let request = unsafe { request_of(opened.library, input, infer) };
+        let traced = Call::enter(name, || trace_request(&request));
+        let mut callback = opened.callback;
+        if opened.library.group < Group::F || !userdata.is_null() {
+            callback.userdata = userdata;
+        }
+        opened.handle.abort.clear();
+        let returned = if in_background {
+            start(opened, request, callback)
+        } else {
+            perform(&opened.handle, &request, callback)
+        };
+        traced.done(returned)
+    })
+}
+
+fn start(opened: &Opened, request: Request, callback: Callback) -> c_int {
+    join_background(&opened.handle);
+    let handle = Arc::clone(&opened.handle);
+    let thread = std::thread::spawn(move || {
+        guarded(|| perform(&handle, &request, callback));
+    });
+    let mut place = opened.handle.background.lock().unwrap_or_else(PoisonError::into_inner);
+    *place = Some(thread);
+    OK
+}
+
+fn perform(handle: &Handle, request: &Request, callback: Callback) -> c_int {
+    let Ok(mut session) = handle.session.try_lock() else {
+        log::mock("a run was started while another runs on the same handle");
+        return FAILED;
+    };
+    handle.running.store(true, Ordering::Release);
+    let mut sink = CallbackSink::new(handle.runtime.group, callback);
+    let returned = Run { handle, session: &mut session, sink: &mut sink }.run(request);
+    handle.running.store(false, Ordering::Release);
+    returned
+}
+
+/// Runs `body` on a handle that is not NULL and records the call.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`].
+unsafe fn on_handle(
+    name: &'static str,
+    handle: *mut c_void,
+    arguments: impl FnOnce() -> Value,
+    body: impl FnOnce(&Opened) -> c_int,
+) -> c_int {
+    guarded(|| {
+        let traced = Call::enter(name, arguments);
+        // SAFETY: the caller's duty.
+        let returned = unsafe { opened(handle) }.map_or(FAILED, body);
+        traced.done(returned)
+    })
+}
+
+/// `rkllm_abort`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`].
+pub unsafe fn abort(handle: *mut c_void) -> c_int {
+    let body = |opened: &Opened| {
+        opened.handle.abort.ask();
+        OK
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_abort", handle, || json!({}), body) }
+}
+
+/// `rkllm_is_running`: 0 means running up to 1.2.3, and not running from 1.3.0 on.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`].
+pub unsafe fn is_running(handle: *mut c_void) -> c_int {
+    let body = |opened: &Opened| {
+        let running = opened.handle.running.load(Ordering::Acquire);
+        c_int::from(running == (opened.library.group >= Group::F))
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_is_running", handle, || json!({}), body) }
+}
+
+/// `rkllm_clear_kv_cache`; ranges as the groups from E on have them.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; the ranges hold one entry per batch or are NULL.
+pub unsafe fn clear_kv_cache(
+    handle: *mut c_void,
+    keep_system_prompt: c_int,
+    start: *const c_int,
+    end: *const c_int,
+) -> c_int {
+    // SAFETY: NULL or one entry per batch by the caller's duty.
+    let start = unsafe { start.as_ref() }.copied();
+    // SAFETY: NULL or one entry per batch by the caller's duty.
+    let end = unsafe { end.as_ref() }.copied();
+    let arguments =
+        || json!({ "keep_system_prompt": keep_system_prompt, "start": start, "end": end });
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else {
+            log::error("failed to clear kv cache");
+            return FAILED;
+        };
+        session.clear(keep_system_prompt != 0, start.zip(end));
+        OK
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_clear_kv_cache", handle, arguments, body) }
+}
+
+/// `rkllm_get_kv_cache_size`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; `sizes` has one entry per batch.
+pub unsafe fn get_kv_cache_size(handle: *mut c_void, sizes: *mut c_int) -> c_int {
+    let body = |opened: &Opened| {
+        let Ok(session) = opened.handle.session.try_lock() else { return FAILED };
+        if sizes.is_null() {
+            return FAILED;
+        }
+        // SAFETY: not NULL, with one entry per batch by the caller's duty.
+        unsafe { sizes.write(session.kv.len() as c_int) };
+        OK
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_get_kv_cache_size", handle, || json!({}), body) }
+}
+
+/// `rkllm_set_chat_template`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; the strings are NULL or NUL-terminated.
+pub unsafe fn set_chat_template(
+    handle: *mut c_void,
+    system: *const c_char,
+    prefix: *const c_char,
+    postfix: *const c_char,
+) -> c_int {
+    let [system, prefix, postfix] = [system, prefix, postfix].map(|text| {
+        // SAFETY: NULL or NUL-terminated by the caller's duty.
+        let bytes = unsafe { bytes_of(text) };
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    });
+    let arguments = || json!({ "system": system, "prefix": prefix, "postfix": postfix });
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else { return FAILED };
+        log::info("reset chat template:");
+        log::info(&format!("system_prompt: {system}"));
+        log::info(&format!("prompt_prefix: {prefix}"));
+        log::info(&format!("prompt_postfix: {postfix}"));
+        if opened.library.group >= Group::E {
+            log::info(
+                "Calling rkllm_set_chat_template will disable the internal automatic chat \
+                 template parsing, including enable_thinking",
+            );
+        }
+        session.set_template(&system, &prefix, &postfix);
+        OK
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_set_chat_template", handle, arguments, body) }
+}
+
+/// `rkllm_set_function_tools`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; the strings are NULL or NUL-terminated.
+pub unsafe fn set_function_tools(
+    handle: *mut c_void,
+    system: *const c_char,
+    tools: *const c_char,
+    tag: *const c_char,
+) -> c_int {
+    let [system, tools, tag] = [system, tools, tag].map(|text| {
+        // SAFETY: NULL or NUL-terminated by the caller's duty.
+        let bytes = unsafe { bytes_of(text) };
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    });
+    let arguments = || json!({ "system": system, "tools": tools, "tool_response_tag": tag });
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else { return FAILED };
+        if session.set_tools(&system, &tools, &tag) {
+            return OK;
+        }
+        log::error("Failed to set function tools, possibly because the chat_template is empty.");
+        FAILED
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_set_function_tools", handle, arguments, body) }
+}
+
+/// `rkllm_set_cross_attn_params`: looked at and otherwise without effect, since no mock model has
+/// an encoder.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; `param` is NULL or a struct of the group.
+pub unsafe fn set_cross_attn_params(handle: *mut c_void, param: *const c_void) -> c_int {
+    let body = |opened: &Opened| {
+        if param.is_null() || !opened.handle.param.use_cross_attn {
+            return FAILED;
+        }
+        let layout = Layout::of(opened.library.group).structure("RKLLMCrossAttnParam");
+        // SAFETY: not NULL, and of this group by the caller's duty.
+        let view = unsafe { View::new(param, layout) };
+        let parts = ["encoder_k_cache", "encoder_v_cache", "encoder_mask", "encoder_pos"];
+        let whole = parts.iter().all(|name| view.pointer(name).is_some_and(|p| !p.is_null()));
+        if whole && view.i32("num_tokens").is_some_and(|n| n > 0) { OK } else { FAILED }
+    };
+    let arguments = || json!({ "null": param.is_null() });
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_set_cross_attn_params", handle, arguments, body) }
+}
+
+/// `rkllm_load_lora`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; `adapter` is NULL or a struct of the group.
+pub unsafe fn load_lora(handle: *mut c_void, adapter: *const c_void) -> c_int {
+    // SAFETY: the caller's duty.
+    let view = unsafe { opened(handle) }.filter(|_| !adapter.is_null()).map(|opened| {
+        let layout = Layout::of(opened.library.group).structure("RKLLMLoraAdapter");
+        // SAFETY: not NULL, and of this group by the caller's duty.
+        unsafe { View::new(adapter, layout) }
+    });
+    let text = |name: &str| view.and_then(|view| view.text(name)).flatten().unwrap_or_default();
+    let name = String::from_utf8_lossy(&text("lora_adapter_name")).into_owned();
+    let path = PathBuf::from(OsString::from_vec(text("lora_adapter_path")));
+    let scale = view.and_then(|view| view.f32("scale")).unwrap_or(1.0);
+    let arguments = || json!({ "name": name, "path": path.display().to_string(), "scale": scale });
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else { return FAILED };
+        if view.is_some() && session.load_lora(&name, &path, scale) { OK } else { FAILED }
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_load_lora", handle, arguments, body) }
+}
+
+/// `rkllm_load_prompt_cache`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`]; `path` is NULL or NUL-terminated.
+pub unsafe fn load_prompt_cache(handle: *mut c_void, path: *const c_char) -> c_int {
+    // SAFETY: NULL or NUL-terminated by the caller's duty.
+    let path = PathBuf::from(OsString::from_vec(unsafe { bytes_of(path) }.unwrap_or_default()));
+    let arguments = || json!({ "path": path.display().to_string() });
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else { return FAILED };
+        if session.load_cache(&opened.handle, &path) { OK } else { FAILED }
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_load_prompt_cache", handle, arguments, body) }
+}
+
+/// `rkllm_release_prompt_cache`.
+///
+/// # Safety
+/// `handle` is NULL or came from [`init`].
+pub unsafe fn release_prompt_cache(handle: *mut c_void) -> c_int {
+    let body = |opened: &Opened| {
+        let Ok(mut session) = opened.handle.session.try_lock() else { return FAILED };
+        session.release_cache();
+        OK
+    };
+    // SAFETY: the caller's duty.
+    unsafe { on_handle("rkllm_release_prompt_cache", handle, || json!({}), body) }
+}

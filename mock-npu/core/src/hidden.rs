@@ -1,0 +1,100 @@
+//! The last hidden layer: a vector per token that stands for the words so far.
+//!
+//! Each word has a fixed random direction, and a row is the sum over the words read, so that texts
+//! with common words lie near each other. That is all that tests of retrieval need.
+
+use crate::corpus::is_function_word;
+use crate::rng;
+use crate::vocabulary::Vocabulary;
+
+/// Words that say little still tell two texts apart.
+const FUNCTION_WORD_WEIGHT: f32 = 0.15;
+/// An instruction before "Query:" is the same for all queries.
+const INSTRUCTION_WEIGHT: f32 = 0.1;
+/// The last token's own share.
+const TOKEN_WEIGHT: f32 = 0.05;
+
+/// Reads tokens and gives their rows.
+pub(crate) struct HiddenLayer<'a> {
+    vocabulary: &'a Vocabulary,
+    width: usize,
+    seed: u64,
+    sum: Vec<f32>,
+    word: String,
+    held: Vec<u8>,
+}
+
+impl<'a> HiddenLayer<'a> {
+    pub(crate) fn new(vocabulary: &'a Vocabulary, width: usize, seed: u64) -> Self {
+        let sum = vec![0.0; width];
+        HiddenLayer { vocabulary, width, seed, sum, word: String::new(), held: Vec::new() }
+    }
+
+    /// Rows of the tokens from `from` on.
+    pub(crate) fn rows(mut self, tokens: &[u32], from: usize) -> Vec<f32> {
+        let mut rows = Vec::with_capacity((tokens.len() - from) * self.width);
+        for (index, token) in tokens.iter().enumerate() {
+            self.read(*token);
+            if index >= from {
+                self.write_row(*token, &mut rows);
+            }
+        }
+        rows
+    }
+
+    fn read(&mut self, token: u32) {
+        let special = self.vocabulary.is_special(token);
+        let piece: &[u8] = if special { b" " } else { self.vocabulary.piece(token) };
+        self.held.extend_from_slice(piece);
+        let held = std::mem::take(&mut self.held);
+        let mut chunks = held.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            chunk.valid().chars().for_each(|character| self.read_character(character));
+            if chunks.peek().is_none() {
+                self.held = chunk.invalid().to_vec();
+            }
+        }
+        self.held.truncate(8);
+    }
+
+    fn read_character(&mut self, character: char) {
+        if character.is_alphanumeric() {
+            self.word.extend(character.to_lowercase());
+            return;
+        }
+        let word = std::mem::take(&mut self.word);
+        if character == ':' && word == "query" {
+            self.sum.iter_mut().for_each(|value| *value *= INSTRUCTION_WEIGHT);
+        } else {
+            let mut sum = std::mem::take(&mut self.sum);
+            self.add_word(&word, &mut sum);
+            self.sum = sum;
+        }
+    }
+
+    fn add_word(&self, word: &str, row: &mut [f32]) {
+        if word.is_empty() {
+            return;
+        }
+        let stem = word.strip_suffix('s').filter(|stem| stem.len() > 3).unwrap_or(word);
+        let weight = if is_function_word(stem) { FUNCTION_WORD_WEIGHT } else { 1.0 };
+        self.add(rng::hash_bytes(self.seed, stem.as_bytes()), weight, row);
+    }
+
+    fn add(&self, direction: u64, weight: f32, row: &mut [f32]) {
+        for (index, value) in row.iter_mut().enumerate() {
+            *value += weight * (rng::unit(rng::mix(direction, index as u64)) as f32 - 0.5);
+        }
+    }
+
+    fn write_row(&self, token: u32, rows: &mut Vec<f32>) {
+        let start = rows.len();
+        rows.extend_from_slice(&self.sum);
+        let row = &mut rows[start..];
+        self.add_word(&self.word, row);
+        self.add(rng::mix(self.seed, u64::from(token)), TOKEN_WEIGHT, row);
+        let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let scale = (self.width as f32).sqrt() / norm.max(f32::MIN_POSITIVE);
+        row.iter_mut().for_each(|value| *value *= scale);
+    }
+}

@@ -1,0 +1,231 @@
+//! From logits to a token: penalties, top-k, top-p, temperature, mirostat.
+//!
+//! The order of the steps is llama.cpp's, on which the vendor's runtime is built.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+/// Tokens at the end of the context that penalties look at.
+const PENALTY_WINDOW: usize = 64;
+
+/// The parameters, as the vendor names them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Sampling {
+    pub(crate) top_k: i32,
+    pub(crate) top_p: f32,
+    pub(crate) temperature: f32,
+    pub(crate) repeat_penalty: f32,
+    pub(crate) frequency_penalty: f32,
+    pub(crate) presence_penalty: f32,
+    pub(crate) mirostat: i32,
+    pub(crate) mirostat_tau: f32,
+    pub(crate) mirostat_eta: f32,
+}
+
+impl Sampling {
+    /// All parameters as words, to seed a stream with.
+    pub(crate) fn words(&self) -> [u64; 9] {
+        let bits = |value: f32| u64::from(value.to_bits());
+        [
+            self.top_k as u64,
+            bits(self.top_p),
+            bits(self.temperature),
+            bits(self.repeat_penalty),
+            bits(self.frequency_penalty),
+            bits(self.presence_penalty),
+            self.mirostat as u64,
+            bits(self.mirostat_tau),
+            bits(self.mirostat_eta),
+        ]
+    }
+}
+
+/// The logits of one step: a few that matter, and a fixed floor under all others.
+pub(crate) struct Logits<'a> {
+    /// By rising token id, each token once.
+    pub(crate) near: Vec<(u32, f32)>,
+    /// Logit of every token that is not in `near`.
+    pub(crate) floor: &'a [f32],
+    /// The best of the floor, best first.
+    pub(crate) floor_best: &'a [u32],
+}
+
+impl Logits<'_> {
+    fn is_near(&self, token: u32) -> bool {
+        self.near.binary_search_by_key(&token, |(id, _)| *id).is_ok()
+    }
+
+    /// Makes tokens impossible.
+    pub(crate) fn ban(&mut self, tokens: &[u32]) {
+        for (token, logit) in &mut self.near {
+            if tokens.contains(token) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// The whole row.
+    pub(crate) fn write_row(&self, row: &mut Vec<f32>) {
+        let start = row.len();
+        row.extend_from_slice(self.floor);
+        for (token, logit) in &self.near {
+            if let Some(cell) = row.get_mut(start + *token as usize) {
+                *cell = *logit;
+            }
+        }
+    }
+
+    /// The tokens that can be among the best `k` after penalties; all of them for `k` ≤ 0.
+    fn pool(&self, k: i32, penalised: usize) -> Vec<(u32, f32)> {
+        let wanted = usize::try_from(k).unwrap_or(0);
+        let mut pool = self.near.clone();
+        let enough = wanted + penalised;
+        if wanted == 0 || enough > self.floor_best.len() {
+            let all = (0..self.floor.len() as u32).filter(|id| !self.is_near(*id));
+            pool.extend(all.map(|id| (id, self.floor[id as usize])));
+        } else if pool.len() < enough || penalised > 0 {
+            let best = self.floor_best.iter().filter(|id| !self.is_near(**id)).take(enough);
+            pool.extend(best.map(|id| (*id, self.floor[*id as usize])));
+        }
+        pool
+    }
+}
+
+/// Draws tokens; carries mirostat's state through a run.
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    /// Mirostat's running bound on surprise.
+    surprise_max: f32,
+}
+
+impl Sampler {
+    pub(crate) fn new(sampling: Sampling) -> Self {
+        Sampler { sampling, surprise_max: 2.0 * sampling.mirostat_tau }
+    }
+
+    /// The next token; `chance` in [0, 1) decides the draw.
+    pub(crate) fn pick(&mut self, logits: &Logits<'_>, context: &[u32], chance: f64) -> u32 {
+        let s = self.sampling;
+        let counts = self.recent(context);
+        let greedy = s.temperature <= 0.0 || (s.top_k == 1 && s.mirostat == 0);
+        let k = match (greedy, s.mirostat) {
+            (true, _) => 1,
+            (false, 0) => s.top_k,
+            (false, _) => 0,
+        };
+        let mut pool = logits.pool(k, counts.len());
+        self.penalise(&mut pool, &counts);
+        pool.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if greedy {
+            return pool.first().map_or(0, |(token, _)| *token);
+        }
+        match s.mirostat {
+            1 | 2 => self.pick_mirostat(pool, chance),
+            _ => {
+                if s.top_k > 0 {
+                    pool.truncate(s.top_k as usize);
+                }
+                keep_top_p(&mut pool, s.top_p);
+                draw(&softmax(&pool, s.temperature), &pool, chance)
+            }
+        }
+    }
+
+    fn recent(&self, context: &[u32]) -> HashMap<u32, f32> {
+        let s = &self.sampling;
+        let idle = (s.repeat_penalty == 1.0 || s.repeat_penalty <= 0.0)
+            && s.frequency_penalty == 0.0
+            && s.presence_penalty == 0.0;
+        let mut counts = HashMap::new();
+        if !idle {
+            for token in context.iter().rev().take(PENALTY_WINDOW) {
+                *counts.entry(*token).or_default() += 1.0;
+            }
+        }
+        counts
+    }
+
+    fn penalise(&self, pool: &mut [(u32, f32)], counts: &HashMap<u32, f32>) {
+        if counts.is_empty() {
+            return;
+        }
+        let s = &self.sampling;
+        for (token, logit) in pool {
+            let Some(count) = counts.get(token) else { continue };
+            if s.repeat_penalty > 0.0 {
+                *logit = if *logit > 0.0 {
+                    *logit / s.repeat_penalty
+                } else {
+                    *logit * s.repeat_penalty
+                };
+            }
+            *logit -= count * s.frequency_penalty + s.presence_penalty;
+        }
+    }
+
+    /// Mirostat 2 cuts the tokens that surprise more than the bound; version 1 cuts to the number
+    /// of tokens that Zipf's law expects for it. Both then move the bound towards tau.
+    fn pick_mirostat(&mut self, mut pool: Vec<(u32, f32)>, chance: f64) -> u32 {
+        let s = self.sampling;
+        let chances = softmax(&pool, s.temperature);
+        let keep = if s.mirostat == 1 {
+            zipf_count(&chances, self.surprise_max, pool.len())
+        } else {
+            chances.iter().take_while(|p| -p.log2() <= self.surprise_max).count()
+        };
+        pool.truncate(keep.max(1));
+        let chances = softmax(&pool, s.temperature);
+        let token = draw(&chances, &pool, chance);
+        let at = pool.iter().position(|(id, _)| *id == token).unwrap_or(0);
+        let surprise = -chances[at].max(f32::MIN_POSITIVE).log2();
+        self.surprise_max -= s.mirostat_eta * (surprise - s.mirostat_tau);
+        token
+    }
+}
+
+fn zipf_count(chances: &[f32], surprise_max: f32, vocab_len: usize) -> usize {
+    let (mut product, mut square) = (0.0, 0.0);
+    for (rank, pair) in chances.windows(2).take(99).enumerate() {
+        let t = ((rank + 2) as f32 / (rank + 1) as f32).ln();
+        product += t * (pair[0] / pair[1].max(f32::MIN_POSITIVE)).ln();
+        square += t * t;
+    }
+    let s = if square > 0.0 { product / square } else { 1.0 };
+    let epsilon = s - 1.0;
+    let k =
+        (epsilon * surprise_max.exp2() / (1.0 - (vocab_len as f32).powf(-epsilon))).powf(1.0 / s);
+    if k.is_finite() { k.round().clamp(1.0, vocab_len as f32) as usize } else { vocab_len }
+}
+
+/// Chances of a pool that is sorted by falling logit.
+fn softmax(pool: &[(u32, f32)], temperature: f32) -> Vec<f32> {
+    let top = pool.first().map_or(0.0, |(_, logit)| *logit);
+    let mut chances: Vec<f32> =
+        pool.iter().map(|(_, logit)| ((logit - top) / temperature).exp()).collect();
+    let total: f32 = chances.iter().sum();
+    chances.iter_mut().for_each(|chance| *chance /= total);
+    chances
+}
+
+fn keep_top_p(pool: &mut Vec<(u32, f32)>, top_p: f32) {
+    if top_p >= 1.0 {
+        return;
+    }
+    let mut sum = 0.0;
+    let keep = softmax(pool, 1.0).iter().position(|chance| {
+        sum += chance;
+        sum >= top_p
+    });
+    pool.truncate(keep.map_or(pool.len(), |last| last + 1));
+}
+
+fn draw(chances: &[f32], pool: &[(u32, f32)], chance: f64) -> u32 {
+    let mut sum = 0.0;
+    let hit = chances.iter().position(|p| {
+        sum += f64::from(*p);
+        chance < sum
+    });
+    let at = hit.unwrap_or(pool.len().saturating_sub(1));
+    pool.get(at).map_or(0, |(token, _)| *token)
+}

@@ -1,1 +1,23 @@
-//! The server's side of the workers: supervision, queues, generation.
+//! The server's side of the workers: which runtime, which process, whose turn, and the way from a
+//! conversation to events.
+//!
+//! The vendor's library is never in this process. Each loaded model is a worker process joined by
+//! a socket pair ([`process`]); one task per model owns it and gives it one request at a time
+//! ([`slot`]); text goes through the machines of `rkllama-text` here ([`generation`]).
+#![forbid(unsafe_code)]
+
+mod answer;
+mod codecs;
+mod config;
+mod engine;
+mod generation;
+mod process;
+mod queue;
+mod report;
+mod runtimes;
+mod slot;
+mod worker_log;
+
+pub use config::{EngineConfig, WorkerCommand};
+pub use engine::NpuEngine;
+pub use runtimes::{RuntimeChoice, Runtimes};

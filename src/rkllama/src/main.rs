@@ -1,1 +1,30 @@
-fn main() {}
+//! The `rkllama` executable: command line and composition root.
+//!
+//! One program, several roles: the server (`serve`), its child processes (`worker`), and what
+//! helps its operator. Failures end in one line on standard error and a non-zero exit code.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod listen;
+mod runtimes;
+mod serve;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Openapi => cli::print(&rkllama_openapi::document()).map(|()| ExitCode::SUCCESS),
+        Command::Worker => worker::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        cli::complain(&error);
+        ExitCode::FAILURE
+    })
+}

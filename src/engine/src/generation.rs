@@ -1,0 +1,117 @@
+//! From a conversation to events: render, tokenise, wait, and turn the runtime's bytes into text.
+//!
+//! The whole state of a generation lives in its stream. Dropping the stream closes the reply
+//! channel, and the model's task aborts the run.
+
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use rkllama_core::{
+    EngineError, Event, Finish, Generation, ModelError, ModelState, Request, Started,
+};
+use rkllama_protocol::Stats;
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::{
+    answer::Answer,
+    engine::Inner,
+    queue::{Job, Reply},
+    report::Report,
+};
+
+/// Replies of a run beside its pieces: the start and the end.
+const REPLIES_BESIDE_PIECES: usize = 2;
+
+/// A rendered and counted prompt.
+struct Prompt {
+    tokens: Vec<i32>,
+    /// The model's end-of-sequence ids.
+    stop_tokens: Vec<i32>,
+}
+
+/// Begins a generation.
+pub(crate) fn start(engine: Arc<Inner>, request: Request) -> Generation {
+    Box::pin(try_stream! {
+        let mut report = Report::new(&request.model.id);
+        let prompt = report.watch(prepare(&engine, &request).await)?;
+        report.prompt_tokens = count(&prompt.tokens);
+        let mut answer = Answer::new(request.stop.clone(), report.prompt_tokens);
+        if request.tokens_max == Some(0) {
+            // Legal in OpenAI's API. The NPU has nothing to do.
+            yield Event::Started(Started {
+                prompt_tokens: report.prompt_tokens,
+                ignored: Vec::new(),
+            });
+            let finished = answer.finished(Finish::Length, Stats::default());
+            yield Event::Finished(report.finish(finished));
+            return;
+        }
+        let mut replies = report.watch(admit(&engine, &request, prompt))?;
+        loop {
+            let reply = replies.recv().await.ok_or(EngineError::ShuttingDown);
+            let events = reply.and_then(|reply| answer.take(reply));
+            for event in report.watch(events)? {
+                if let Event::Finished(finished) = event {
+                    // The run may still go on behind a stop string: nobody listens any more.
+                    drop(replies);
+                    yield Event::Finished(report.finish(finished));
+                    return;
+                }
+                yield event;
+            }
+        }
+    })
+}
+
+/// Everything that can be refused without the NPU.
+async fn prepare(engine: &Inner, request: &Request) -> Result<Prompt, EngineError> {
+    let model = &request.model;
+    if let ModelState::Incomplete(reason) = &model.state {
+        let reason = reason.clone();
+        return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
+    }
+    engine.check(model)?;
+    let codec = engine.codecs.get(model).await?;
+    let messages = request.messages.clone();
+    // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
+    let encoded = spawn_blocking(move || {
+        let tokens = codec.encode_chat(&messages)?;
+        Ok(Prompt { tokens, stop_tokens: codec.eos_ids().to_vec() })
+    });
+    let prompt = encoded
+        .await
+        .unwrap_or_else(|panic| Err(EngineError::Template { reason: panic.to_string() }))?;
+
+    let prompt_tokens = count(&prompt.tokens);
+    let context_tokens_max =
+        model.context_tokens_max.saturating_sub(engine.config().context_margin_tokens);
+    if prompt_tokens > context_tokens_max {
+        return Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max });
+    }
+    Ok(prompt)
+}
+
+fn admit(
+    engine: &Inner,
+    request: &Request,
+    prompt: Prompt,
+) -> Result<mpsc::Receiver<Reply>, EngineError> {
+    let model = &request.model;
+    let tokens_max = request.tokens_max.or(model.tokens_max);
+    let pieces_max = tokens_max.unwrap_or(u32::MAX).min(model.context_tokens_max);
+    let capacity = usize::try_from(pieces_max).unwrap_or(usize::MAX) + REPLIES_BESIDE_PIECES;
+    let (reply, replies) = mpsc::channel(capacity);
+    let job = Job {
+        tokens: prompt.tokens,
+        stop_tokens: prompt.stop_tokens,
+        sampling: request.sampling,
+        tokens_max,
+        reply,
+    };
+    engine.admit(model, job)?;
+    Ok(replies)
+}
+
+fn count(tokens: &[i32]) -> u32 {
+    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,86 @@
+//! The command line as written. What it means together with file and environment is in `config`.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Turns a Rockchip board into an OpenAI-compatible AI server.
+#[derive(Debug, Parser)]
+#[command(name = "rkllama", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server and stay in the foreground.
+    Serve(ServeArgs),
+    /// Print the API document (OpenAPI, JSON).
+    Openapi,
+    /// Run one model for a server that started this process. Not for people.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Every flag wins over the environment (`RKLLAMA_*`), that over the configuration file, that over
+/// the built-in default.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; may be given several times [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Vec<String>,
+    /// Folder with one folder per model [default: $XDG_DATA_HOME/rkllama/models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
+    /// The vendor's librkllmrt.so, or a folder of them; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) runtime: Vec<PathBuf>,
+    /// Configuration file [default: $XDG_CONFIG_HOME/rkllama/config.toml, else
+    /// /etc/rkllama/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Log everything below info too, the vendor's own lines included
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+/// Prints to standard output; a closed pipe is no error (`rkllama openapi | head`).
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => Err(err.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says what failed, in one line.
+pub(crate) fn complain(error: &anyhow::Error) {
+    // Nothing is left to be done if even standard error is closed.
+    let _ = writeln!(io::stderr(), "rkllama: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn listen_and_runtime_repeat() {
+        let cli = Cli::parse_from([
+            "rkllama", "serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--runtime",
+            "/a", "--runtime", "/b", "--debug",
+        ]);
+        let Command::Serve(args) = cli.command else { panic!("not serve") };
+        assert_eq!(args.listen, ["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!(args.runtime, [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert!(args.debug);
+    }
+}

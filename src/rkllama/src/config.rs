@@ -1,0 +1,281 @@
+//! Configuration: built-in defaults < file < environment < flags. An unknown key is an error that
+//! names the key and where it came from.
+
+use std::{
+    env,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::cli::ServeArgs;
+
+/// Where a package puts its configuration.
+const SYSTEM_FILE: &str = "/etc/rkllama/config.toml";
+/// Read by the commands that talk to a server, not by the server.
+const CLIENT_VARIABLES: [&str; 1] = ["HOST"];
+
+/// Everything `serve` can be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Addresses to listen on, `host:port`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) listen: Vec<String>,
+    /// Folder with one folder per model.
+    pub(crate) models: PathBuf,
+    /// Vendor libraries, or folders of them; empty means the usual places.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) runtime: Vec<PathBuf>,
+    /// Log everything below info too.
+    pub(crate) debug: bool,
+    pub(crate) fallback: Fallback,
+    pub(crate) auth: Auth,
+    pub(crate) limits: Limits,
+}
+
+/// Models that answer for unknown names, for clients with a name baked in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fallback {
+    /// For chat.
+    pub(crate) chat: Option<String>,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// Whether to listen beyond this machine although everybody there could use the NPU.
+    pub(crate) allow_anonymous: bool,
+}
+
+/// The limits an operator may want to move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Largest request body, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// Requests that may wait for one model.
+    pub(crate) queue_len_max: NonZeroUsize,
+    /// Time between two signs of life on a stream that waits, in milliseconds.
+    pub(crate) heartbeat_ms: u64,
+    /// Time that running answers get at shutdown, in milliseconds.
+    pub(crate) drain_ms: u64,
+}
+
+impl Limits {
+    pub(crate) const fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    pub(crate) const fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 << 20,
+            queue_len_max: NonZeroUsize::MIN.saturating_add(7),
+            heartbeat_ms: 3000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// The built-in defaults on this machine.
+    fn built_in() -> Self {
+        Self {
+            listen: vec!["127.0.0.1:8080".to_owned()],
+            models: data_home().join("rkllama/models"),
+            runtime: Vec::new(),
+            debug: false,
+            fallback: Fallback::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// All sources together.
+    pub(crate) fn gather(args: &ServeArgs) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::built_in()));
+        if let Some(file) = config_file(args.config.as_deref())? {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        figment = figment.merge(Env::prefixed("RKLLAMA_").ignore(&CLIENT_VARIABLES).split("__"));
+        let config = merge_flags(figment, args).extract::<Self>().map_err(explain)?;
+        if config.listen.is_empty() {
+            bail!("`listen` names no address");
+        }
+        Ok(config)
+    }
+}
+
+fn merge_flags(mut figment: Figment, args: &ServeArgs) -> Figment {
+    if !args.listen.is_empty() {
+        figment = figment.merge(Serialized::global("listen", &args.listen));
+    }
+    if let Some(models) = &args.models {
+        figment = figment.merge(Serialized::global("models", models));
+    }
+    if !args.runtime.is_empty() {
+        figment = figment.merge(Serialized::global("runtime", &args.runtime));
+    }
+    if args.debug {
+        figment = figment.merge(Serialized::global("debug", true));
+    }
+    figment
+}
+
+/// The file to read: the one that was named, which must exist, else the first usual one that does.
+fn config_file(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(file) = named {
+        // Opened here because a missing file is silently nothing to the reader.
+        std::fs::File::open(file).with_context(|| format!("--config {}", file.display()))?;
+        return Ok(Some(file.to_owned()));
+    }
+    let usual = [config_home().join("rkllama/config.toml"), PathBuf::from(SYSTEM_FILE)];
+    Ok(usual.into_iter().find(|file| file.is_file()))
+}
+
+/// One line per fault, naming the key and the source.
+fn explain(error: figment::Error) -> anyhow::Error {
+    let lines: Vec<String> = error
+        .into_iter()
+        .map(|fault| {
+            let key = fault.path.join(".");
+            let source = fault.metadata.as_ref().map_or_else(String::new, |metadata| {
+                match metadata.source.as_ref() {
+                    Some(source) => format!(" in {source}"),
+                    None => format!(" in {}", metadata.name),
+                }
+            });
+            if key.is_empty() {
+                format!("{}{source}", fault.kind)
+            } else {
+                format!("`{key}`{source}: {}", fault.kind)
+            }
+        })
+        .collect();
+    anyhow::anyhow!("configuration: {}", lines.join("; "))
+}
+
+fn data_home() -> PathBuf {
+    xdg("XDG_DATA_HOME", ".local/share")
+}
+
+fn config_home() -> PathBuf {
+    xdg("XDG_CONFIG_HOME", ".config")
+}
+
+/// A base directory of the XDG specification, which says to ignore relative ones.
+fn xdg(variable: &str, below_home: &str) -> PathBuf {
+    match env::var_os(variable).map(PathBuf::from) {
+        Some(dir) if dir.is_absolute() => dir,
+        _ => env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(below_home),
+    }
+}
+
+/// A list, or one text with commas: what an environment variable can hold.
+fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    let texts = match OneOrMany::deserialize(deserializer) {
+        Ok(OneOrMany::One(text)) => text.split(',').map(|one| one.trim().to_owned()).collect(),
+        Ok(OneOrMany::Many(texts)) => texts,
+        Err(_) => return Err(de::Error::custom("expected a text or a list of texts")),
+    };
+    Ok(texts.into_iter().filter(|text: &String| !text.is_empty()).map(T::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Jail;
+
+    use super::*;
+
+    fn gather(jail: &Jail, args: &ServeArgs) -> Result<Config, String> {
+        let args = ServeArgs {
+            config: Some(jail.directory().join("config.toml")),
+            listen: args.listen.clone(),
+            models: args.models.clone(),
+            runtime: args.runtime.clone(),
+            debug: args.debug,
+        };
+        Config::gather(&args).map_err(|err| format!("{err:#}"))
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        Jail::expect_with(|jail| {
+            jail.create_file(
+                "config.toml",
+                "listen = \"127.0.0.1:1\"\nmodels = \"/file\"\n[limits]\nqueue_len_max = 3\n",
+            )?;
+            jail.set_env("RKLLAMA_LISTEN", "127.0.0.1:2, [::1]:2");
+            jail.set_env("RKLLAMA_FALLBACK__CHAT", "demo");
+            jail.set_env("RKLLAMA_HOST", "http://127.0.0.1:8080");
+            let args = ServeArgs { listen: vec!["127.0.0.1:3".into()], ..ServeArgs::default() };
+
+            let config = gather(jail, &args)?;
+
+            assert_eq!(config.listen, ["127.0.0.1:3"]);
+            assert_eq!(config.models, PathBuf::from("/file"));
+            assert_eq!(config.fallback.chat.as_deref(), Some("demo"));
+            assert_eq!(config.limits.queue_len_max.get(), 3);
+            assert_eq!(config.limits.heartbeat_ms, 3000);
+
+            let without_flags = gather(jail, &ServeArgs::default())?;
+            assert_eq!(without_flags.listen, ["127.0.0.1:2", "[::1]:2"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_name_the_key_and_the_source() {
+        Jail::expect_with(|jail| {
+            let mut texts = Vec::new();
+            for (file, variable) in [
+                ("lisen = \"127.0.0.1:1\"", None),
+                ("[limits]\nqueue_len_max = 0", None),
+                ("[limits]\nbody_bytes_max = \"big\"", None),
+                ("", Some(("RKLLAMA_FALLBACK__CHATT", "x"))),
+            ] {
+                jail.clear_env();
+                jail.create_file("config.toml", file)?;
+                if let Some((name, value)) = variable {
+                    jail.set_env(name, value);
+                }
+                let text = gather(jail, &ServeArgs::default()).unwrap_err();
+                texts.push(text.replace(&jail.directory().display().to_string(), "[dir]"));
+            }
+            insta::assert_snapshot!(texts.join("\n"));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let args = ServeArgs { config: Some("/nowhere/x.toml".into()), ..ServeArgs::default() };
+        let text = format!("{:#}", Config::gather(&args).unwrap_err());
+        assert!(text.starts_with("--config /nowhere/x.toml: No such file"), "{text}");
+    }
+}

@@ -1,0 +1,61 @@
+//! The sockets to listen on.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use tokio::net::{TcpListener, lookup_host};
+
+/// Binds every address; a name may stand for several (`localhost`: IPv4 and IPv6).
+///
+/// Beyond this machine only by the operator's explicit word: there is no key yet, and whoever
+/// reaches the port can use the NPU.
+pub(crate) async fn bind(
+    addresses: &[String],
+    allow_anonymous: bool,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let resolved: Vec<SocketAddr> = lookup_host(address)
+            .await
+            .with_context(|| format!("cannot listen on `{address}`"))?
+            .collect();
+        for socket in resolved {
+            if !socket.ip().is_loopback() && !allow_anonymous {
+                bail!(
+                    "refusing to listen on {socket}: anyone who reaches it could use the server; \
+                     set `auth.allow_anonymous = true` in the configuration \
+                     (RKLLAMA_AUTH__ALLOW_ANONYMOUS=true) if that is meant"
+                );
+            }
+            let listener = TcpListener::bind(socket)
+                .await
+                .with_context(|| format!("cannot listen on {socket}"))?;
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(address: &str) -> String {
+        format!("{:#}", bind(&[address.to_owned()], false).await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn the_world_is_let_in_only_on_request() {
+        assert!(refusal("0.0.0.0:0").await.contains("refusing to listen on 0.0.0.0:0"));
+        assert!(refusal("[::]:0").await.contains("allow_anonymous"));
+        assert_eq!(bind(&["0.0.0.0:0".to_owned()], true).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_bound_is_named() {
+        assert!(refusal("8080").await.contains("`8080`"));
+        let taken = bind(&["127.0.0.1:0".to_owned()], false).await.unwrap();
+        let address = taken[0].local_addr().unwrap().to_string();
+        assert!(refusal(&address).await.contains(&address));
+    }
+}

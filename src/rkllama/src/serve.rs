@@ -1,0 +1,156 @@
+//! The `serve` role: puts the rooms together and keeps them until a signal.
+//!
+//! The end has three steps. New connections are refused and running answers get `limits.drain_ms`;
+//! then the engine ends what still runs with an error event; then the workers free the NPU. A
+//! second signal skips the first step.
+
+use std::{env, future::Future, io::Write, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use rkllama_core::Engine;
+use rkllama_engine::{EngineConfig, NpuEngine, WorkerCommand};
+use rkllama_models::Store;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::ServeArgs,
+    config::{Config, Limits},
+    listen,
+    runtimes::Libraries,
+};
+
+/// Threads for requests. They parse, render and pass tokens on; the NPU is what is slow.
+const REQUEST_THREADS: usize = 2;
+/// Threads for what blocks: disks and tokenizers.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// Time for the last error events to leave after the engine has stopped.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs the server until it is told to end.
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = Config::gather(args)?;
+    log_to_stderr(config.debug);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(REQUEST_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(config))
+}
+
+fn log_to_stderr(debug: bool) {
+    let level = if debug { "debug,hyper=info" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
+    let models = Arc::new(Store::open(config.models.clone()));
+    let libraries = Arc::new(Libraries::find(&config.runtime));
+    let engine = NpuEngine::new(engine_config(&config.limits)?, models.clone(), libraries);
+    for problem in engine.problems() {
+        tracing::warn!(subject = problem.subject, "{}", problem.detail);
+    }
+    let state = rkllama_openapi::State {
+        engine: Arc::new(engine.clone()),
+        models,
+        fallback: config.fallback.chat.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        empty_store_hint: Some(format!(
+            "put a folder with a .rkllm file and its tokenizer into {}",
+            config.models.display()
+        )),
+    };
+    let limits = rkllama_http::Limits {
+        body_bytes_max: config.limits.body_bytes_max,
+        heartbeat: config.limits.heartbeat(),
+        ..rkllama_http::Limits::default()
+    };
+    let app = rkllama_openapi::app(state, limits.clone());
+    announce(&listeners)?;
+
+    let drain = config.limits.drain();
+    let (stages, stage) = watch::channel(Stage::Serving);
+    let ender = tokio::spawn(end(Signals::new()?, stages, drain, engine.clone()));
+    let stop = reached(stage, Stage::Draining);
+    let cut = rkllama_http::serve(listeners, app, &limits, stop, drain + FAREWELL).await;
+    if cut > 0 {
+        tracing::warn!(connections = cut, "cut off at the end of the drain");
+    }
+    // Without anything to drain this comes before `end` gets to it.
+    engine.shut_down().await;
+    ender.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn engine_config(limits: &Limits) -> anyhow::Result<EngineConfig> {
+    let program = env::current_exe().context("cannot find this executable")?;
+    let worker = WorkerCommand { program, args: vec!["worker".into()] };
+    Ok(EngineConfig { queue_len_max: limits.queue_len_max, ..EngineConfig::new(worker) })
+}
+
+/// One line for each address on standard output, for people and for programs that start this one.
+fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for listener in listeners {
+        writeln!(out, "rkllama: listening on http://{}", listener.local_addr()?)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    Draining,
+}
+
+fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) -> impl Future<Output = ()> {
+    async move {
+        // The sender is gone only when the end has been reached.
+        let _ = stage.wait_for(|stage| *stage >= wanted).await;
+    }
+}
+
+/// Waits for a signal, then for the drain or another signal, then stops the engine, which gives
+/// every stream that still runs its error event.
+async fn end(mut signals: Signals, stages: watch::Sender<Stage>, drain: Duration, engine: NpuEngine) {
+    signals.next().await;
+    tracing::info!(drain_ms = drain.as_millis(), "stopping");
+    stages.send_replace(Stage::Draining);
+    tokio::select! {
+        () = tokio::time::sleep(drain) => {}
+        () = signals.next() => tracing::info!("stopping at once"),
+    }
+    engine.shut_down().await;
+}
+
+/// The two signals that mean "end".
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Plain HTTP, without an SDK's kindness.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::Server;
+
+/// A chat request in the making.
+#[derive(Clone)]
+pub struct Chat(pub Value);
+
+impl Chat {
+    /// One user message to the model `demo`, greedy.
+    pub fn user(text: &str) -> Self {
+        Self(json!({
+            "model": "demo",
+            "temperature": 0,
+            "messages": [{"role": "user", "content": text}],
+        }))
+    }
+
+    /// Sets a field.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0[field] = value.into();
+        self
+    }
+
+    /// Asks for a stream.
+    #[must_use]
+    pub fn stream(self) -> Self {
+        self.with("stream", true)
+    }
+
+    /// Sends it.
+    pub async fn send(&self, server: &Server) -> Response {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
+        client
+            .post(format!("{}/v1/chat/completions", server.url))
+            .json(&self.0)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Sends it and reads a whole answer.
+    pub async fn ask(&self, server: &Server) -> Answer {
+        let response = self.send(server).await;
+        let status = response.status();
+        let ignored = response
+            .headers()
+            .get("x-rkllama-ignored")
+            .map(|value| value.to_str().unwrap().to_owned());
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .map(|value| value.to_str().unwrap().to_owned());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or_else(|err| panic!("{err}: {text}"));
+        Answer { status, ignored, retry_after, body }
+    }
+
+    /// Sends it and reads the stream to its end.
+    pub async fn events(&self, server: &Server) -> Vec<Sse> {
+        let response = self.clone().stream().send(server).await;
+        let status = response.status();
+        assert_eq!(status, StatusCode::OK, "{}", response.text().await.unwrap());
+        Sse::parse(&response.text().await.unwrap())
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub ignored: Option<String>,
+    pub retry_after: Option<String>,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The text of the first choice of a good answer.
+    pub fn content(&self) -> &str {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body["choices"][0]["message"]["content"].as_str().unwrap()
+    }
+
+    /// Why the first choice ended.
+    pub fn finish(&self) -> &str {
+        self.body["choices"][0]["finish_reason"].as_str().unwrap()
+    }
+
+    /// The error's message, of an answer that is one.
+    pub fn error(&self) -> &str {
+        assert!(self.status.is_client_error() || self.status.is_server_error(), "{}", self.body);
+        self.body["error"]["message"].as_str().unwrap()
+    }
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sse {
+    Data(Value),
+    Done,
+    Comment,
+}
+
+impl Sse {
+    /// A whole stream; anything that is not an event fails.
+    pub fn parse(text: &str) -> Vec<Self> {
+        text.split("\n\n").filter(|block| !block.is_empty()).map(Self::one).collect()
+    }
+
+    fn one(block: &str) -> Self {
+        if block.starts_with(':') {
+            return Self::Comment;
+        }
+        let data = block.strip_prefix("data: ").unwrap_or_else(|| panic!("no event: {block:?}"));
+        if data == "[DONE]" {
+            return Self::Done;
+        }
+        Self::Data(serde_json::from_str(data).unwrap_or_else(|err| panic!("{err}: {data}")))
+    }
+
+    /// The content of all deltas together.
+    pub fn content(events: &[Self]) -> String {
+        events
+            .iter()
+            .filter_map(|event| match event {
+                Self::Data(chunk) => chunk["choices"][0]["delta"]["content"].as_str(),
+                Self::Done | Self::Comment => None,
+            })
+            .collect()
+    }
+
+    /// Reads a stream until some content has come; the response stays open.
+    pub async fn first_content(response: Response) -> impl futures_util::Stream + Unpin {
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut stream = Box::pin(response.bytes_stream());
+        let mut seen = String::new();
+        while !seen.contains("\"content\":\"") || !seen.contains("\"delta\":{\"content\"") {
+            let chunk = stream.next().await.expect("the stream ended without content").unwrap();
+            seen.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        stream
+    }
+}

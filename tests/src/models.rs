@@ -1,0 +1,106 @@
+//! Model folders for tests: the demo model with another script, another origin, another tokenizer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::repository;
+
+/// A model's folder in the making.
+pub struct ModelDir {
+    name: String,
+    /// Where tokenizer and settings come from.
+    files: PathBuf,
+    weights: String,
+    /// End-of-sequence ids, and the text that the runtime has.
+    toolkit: String,
+    manifest: Option<String>,
+    script: String,
+    weights_name: String,
+    eos_ids: Option<Vec<u32>>,
+}
+
+impl ModelDir {
+    /// The demo model under a name.
+    pub fn demo(name: &str) -> Self {
+        let files = repository().join("mock-npu/demo");
+        let weights = fs::read_to_string(files.join("demo.rkllm")).unwrap();
+        Self {
+            name: name.to_owned(),
+            files,
+            weights,
+            toolkit: "1.3.0".to_owned(),
+            manifest: None,
+            script: String::new(),
+            weights_name: format!("{name}.rkllm"),
+            eos_ids: None,
+        }
+    }
+
+    /// Says that another toolkit made the weights.
+    #[must_use]
+    pub fn toolkit(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.toolkit);
+        self
+    }
+
+    /// Names the weights' file.
+    #[must_use]
+    pub fn weights_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.weights_name);
+        self
+    }
+
+    /// Takes another model's tokenizer, with its end-of-sequence ids.
+    #[must_use]
+    pub fn tokenizer(mut self, files: &Path, eos_ids: &[u32]) -> Self {
+        files.clone_into(&mut self.files);
+        self.eos_ids = Some(eos_ids.to_vec());
+        self
+    }
+
+    /// Gives it this manifest.
+    #[must_use]
+    pub fn manifest(mut self, toml: &str) -> Self {
+        self.manifest = Some(toml.to_owned());
+        self
+    }
+
+    /// Adds to its script.
+    #[must_use]
+    pub fn script(mut self, toml: &str) -> Self {
+        self.script.push_str(toml);
+        self.script.push('\n');
+        self
+    }
+
+    /// Writes the folder below `models`.
+    pub fn write(&self, models: &Path) {
+        let dir = models.join(&self.name);
+        fs::create_dir(&dir).unwrap();
+        for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+            let from = self.files.join(file);
+            if from.is_file() {
+                fs::copy(from, dir.join(file)).unwrap();
+            }
+        }
+        fs::write(dir.join(&self.weights_name), self.weights_text()).unwrap();
+        if let Some(manifest) = &self.manifest {
+            fs::write(dir.join("rkllama.toml"), manifest).unwrap();
+        }
+    }
+
+    fn weights_text(&self) -> String {
+        let (header, body) = self.weights.split_once('\n').unwrap();
+        let mut body: toml::Table = toml::from_str(body).unwrap();
+        body.insert("toolkit_version".into(), self.toolkit.clone().into());
+        if let Some(ids) = &self.eos_ids {
+            let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
+            body.insert("eos_ids".into(), ids.into());
+        }
+        let script: toml::Table = toml::from_str(&self.script).unwrap();
+        body.extend(script);
+        format!("{header}\n{body}")
+    }
+}

@@ -98,3 +98,47 @@ impl<'a> HiddenLayer<'a> {
         row.iter_mut().for_each(|value| *value *= scale);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn last_row(text: &str) -> Vec<f32> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/tokenizer.json");
+        let vocabulary = Vocabulary::load(&path).expect("the demo's tokenizer");
+        let tokens = vocabulary.encode(&format!("{text}<|endoftext|>"));
+        HiddenLayer::new(&vocabulary, 256, 0).rows(&tokens, tokens.len() - 1)
+    }
+
+    fn cosine(a: &str, b: &str) -> f32 {
+        let (a, b) = (last_row(a), last_row(b));
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+        dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+    }
+
+    #[test]
+    fn texts_with_common_words_are_near() {
+        let near = cosine("the cat sleeps on the sofa", "a sleeping cat: the cat sleeps");
+        let far = cosine("the cat sleeps on the sofa", "quarterly revenue grew in Europe");
+        assert!(near > 0.5 && far < 0.3, "{near} {far}");
+    }
+
+    #[test]
+    fn an_instruction_hardly_moves_a_query() {
+        let query = "Instruct: Given a question, find passages\nQuery:capital of France";
+        let right = cosine(query, "Paris is the capital of France");
+        let wrong = cosine(query, "The passages in this book answer a question");
+        assert!(right > 0.5 && wrong < 0.3, "{right} {wrong}");
+    }
+
+    #[test]
+    fn rows_depend_only_on_what_is_before_them() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/tokenizer.json");
+        let vocabulary = Vocabulary::load(&path).expect("the demo's tokenizer");
+        let tokens = vocabulary.encode("one two three four");
+        let rows = |tokens: &[u32]| HiddenLayer::new(&vocabulary, 8, 0).rows(tokens, 0);
+        assert_eq!(rows(&tokens)[..16], rows(&tokens[..2])[..]);
+    }
+}

@@ -311,7 +311,7 @@ impl Reader {
         for (at, len) in &self.matches {
             let next = *at as usize + 1;
             let sentence = corpus.sentence_of[next];
-            let topic = self.topic[sentence as usize].sqrt();
+            let topic = self.topic[sentence as usize].powf(0.8);
             let weight = MATCH_GAIN.powi(i32::from(*len)) * topic * said(sentence);
             let weight = if corpus.tokens[next] == GAP { weight * 0.05 } else { weight };
             add(corpus.tokens[next], weight, chances);
@@ -342,4 +342,98 @@ fn merge(mut chances: Vec<(u32, f32)>, floor: &[f32]) -> Vec<(u32, f32)> {
         *chance = (chance.max(1e-30).ln() + LOGIT_TOP).max(lowest);
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::corpus::ENGLISH;
+
+    fn model() -> Arc<LanguageModel> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/tokenizer.json");
+        let vocabulary = Vocabulary::load(&path).expect("the demo's tokenizer");
+        let traits = Traits { vocab_len: 0, end: 2, thinks: false, seed: 1 };
+        Arc::new(LanguageModel::new(vocabulary, ENGLISH, &traits))
+    }
+
+    fn chat(model: &LanguageModel, user: &str, answer: &str) -> Vec<u32> {
+        model
+            .vocabulary
+            .encode(&format!("<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n{answer}"))
+    }
+
+    fn row(reader: &Reader) -> Vec<f32> {
+        let mut row = Vec::new();
+        reader.logits().write_row(&mut row);
+        row
+    }
+
+    fn greedy(model: &Arc<LanguageModel>, prompt: &[u32]) -> String {
+        let mut reader = model.read(prompt);
+        let mut answer = Vec::new();
+        for _ in 0..200 {
+            let row = row(&reader);
+            let top = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("a row");
+            if top == 2 {
+                break;
+            }
+            answer.push(top as u32);
+            reader.push(top as u32);
+        }
+        String::from_utf8(model.vocabulary.decode(&answer)).expect("whole characters")
+    }
+
+    #[test]
+    fn answers_are_about_what_was_asked() {
+        let model = model();
+        let answer = greedy(&model, &chat(&model, "What is the capital of Japan?", ""));
+        assert!(answer.starts_with("The capital of Japan is Tokyo."), "{answer}");
+        let answer = greedy(&model, &chat(&model, "How do I boil an egg?", ""));
+        assert!(answer.contains("six minutes"), "{answer}");
+    }
+
+    #[test]
+    fn an_open_thought_is_closed_before_the_answer() {
+        let model = model();
+        let answer = greedy(&model, &chat(&model, "Why is the sky blue?", "<think>\n"));
+        let (thought, rest) = answer.split_once("\n</think>\n\n").expect("closed");
+        assert!(!thought.is_empty() && !rest.is_empty(), "{answer}");
+    }
+
+    #[test]
+    fn yes_and_no_follow_what_query_and_document_share() {
+        let model = model();
+        let odds = |document: &str| {
+            let text =
+                format!("<Instruct>: judge\n<Query>: capital of France\n<Document>: {document}");
+            let row = row(&model.read(&chat(&model, &text, "<think>\n\n</think>\n\n")));
+            let (yes, no) = model.yes_no.expect("single tokens");
+            row[yes as usize] - row[no as usize]
+        };
+        let both = odds("Paris is the capital of France.");
+        let half = odds("Berlin is the capital of Germany.");
+        let none = odds("A pancake is made of flour.");
+        assert!(both > 2.0 && half < both && none < half && none < -2.0, "{both} {half} {none}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn reading_in_steps_is_reading_at_once(
+            tail in prop::collection::vec(0u32..2048, 0..30),
+            split in 0usize..30,
+        ) {
+            let model = model();
+            let mut tokens = chat(&model, "Tell me about the board", "The board has");
+            let at = tokens.len() + split.min(tail.len());
+            tokens.extend(&tail);
+            let mut stepped = model.read(&tokens[..at]);
+            tokens[at..].iter().for_each(|token| stepped.push(*token));
+            prop_assert_eq!(row(&stepped), row(&model.read(&tokens)));
+        }
+    }
 }

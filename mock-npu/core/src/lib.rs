@@ -7,6 +7,7 @@ pub mod abi;
 mod conversation;
 mod corpus;
 mod faults;
+pub mod generate;
 mod handle;
 mod hidden;
 mod input;

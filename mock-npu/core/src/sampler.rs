@@ -229,3 +229,133 @@ fn draw(chances: &[f32], pool: &[(u32, f32)], chance: f64) -> u32 {
     let at = hit.unwrap_or(pool.len().saturating_sub(1));
     pool.get(at).map_or(0, |(token, _)| *token)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLAIN: Sampling = Sampling {
+        top_k: 0,
+        top_p: 1.0,
+        temperature: 1.0,
+        repeat_penalty: 1.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        mirostat: 0,
+        mirostat_tau: 5.0,
+        mirostat_eta: 0.1,
+    };
+
+    const LEN: usize = 50;
+
+    fn best_of(floor: &[f32]) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..floor.len() as u32).collect();
+        order.sort_by(|a, b| floor[*b as usize].total_cmp(&floor[*a as usize]));
+        order
+    }
+
+    /// What the sampler must agree with: the row written out and sorted.
+    fn sorted_row(logits: &Logits<'_>) -> Vec<(u32, f32)> {
+        let mut row = Vec::new();
+        logits.write_row(&mut row);
+        let mut row: Vec<(u32, f32)> = (0..).zip(row).collect();
+        row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        row
+    }
+
+    prop_compose! {
+        fn rows()(
+            floor in prop::collection::vec(-9.0f32..-5.0, LEN),
+            near in prop::collection::btree_map(0..LEN as u32, -4.0f32..12.0, 1..12),
+        ) -> (Vec<f32>, Vec<(u32, f32)>) {
+            (floor, near.into_iter().collect())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn greedy_is_the_argmax_of_the_row((floor, near) in rows(), chance in 0.0f64..1.0) {
+            let best = best_of(&floor);
+            let logits = Logits { near, floor: &floor, floor_best: &best };
+            let top = sorted_row(&logits)[0].0;
+            for greedy in [Sampling { top_k: 1, ..PLAIN }, Sampling { temperature: 0.0, ..PLAIN }] {
+                prop_assert_eq!(Sampler::new(greedy).pick(&logits, &[], chance), top);
+            }
+        }
+
+        #[test]
+        fn top_k_and_top_p_restrict(
+            (floor, near) in rows(),
+            chance in 0.0f64..1.0,
+            k in 1i32..8,
+            p in 0.05f32..0.95,
+        ) {
+            let best = best_of(&floor);
+            let logits = Logits { near, floor: &floor, floor_best: &best };
+            let row = sorted_row(&logits);
+            let picked = Sampler::new(Sampling { top_k: k, ..PLAIN }).pick(&logits, &[], chance);
+            prop_assert!(row[..k as usize].iter().any(|(id, _)| *id == picked));
+            let picked = Sampler::new(Sampling { top_p: p, ..PLAIN }).pick(&logits, &[], chance);
+            let chances = softmax(&row, 1.0);
+            let rank = row.iter().position(|(id, _)| *id == picked).expect("in the row");
+            prop_assert!(chances[..rank].iter().sum::<f32>() < p, "all before it fill p");
+        }
+
+        #[test]
+        fn a_whole_row_and_its_best_part_draw_the_same(
+            (floor, near) in rows(),
+            chance in 0.0f64..1.0,
+            k in 1i32..20,
+        ) {
+            let best = best_of(&floor);
+            let some = Logits { near: near.clone(), floor: &floor, floor_best: &best };
+            let none = Logits { near, floor: &floor, floor_best: &[] };
+            let sampling = Sampling { top_k: k, repeat_penalty: 1.3, ..PLAIN };
+            let context = [1, 2, 3, 4, 5];
+            prop_assert_eq!(
+                Sampler::new(sampling).pick(&some, &context, chance),
+                Sampler::new(sampling).pick(&none, &context, chance)
+            );
+        }
+    }
+
+    #[test]
+    fn each_penalty_moves_the_choice_away_from_what_was_said() {
+        let floor = vec![-9.0; 4];
+        let near = vec![(0, 10.0), (1, 9.5)];
+        let logits = Logits { near, floor: &floor, floor_best: &[2, 3] };
+        let greedy = Sampling { top_k: 1, ..PLAIN };
+        let pick = |sampling| Sampler::new(sampling).pick(&logits, &[0], 0.5);
+        assert_eq!(pick(greedy), 0);
+        assert_eq!(pick(Sampling { repeat_penalty: 1.2, ..greedy }), 1);
+        assert_eq!(pick(Sampling { frequency_penalty: 1.0, ..greedy }), 1);
+        assert_eq!(pick(Sampling { presence_penalty: 1.0, ..greedy }), 1);
+    }
+
+    #[test]
+    fn temperature_flattens_the_choice() {
+        let floor = vec![-9.0; 4];
+        let logits = Logits { near: vec![(0, 4.0), (1, 2.0)], floor: &floor, floor_best: &[2, 3] };
+        let share = |temperature| {
+            let mut sampler = Sampler::new(Sampling { temperature, ..PLAIN });
+            (0..1000).filter(|n| sampler.pick(&logits, &[], f64::from(*n) / 1e3) == 0).count()
+        };
+        assert!(share(0.5) > share(1.0) && share(1.0) > share(3.0));
+    }
+
+    #[test]
+    fn mirostat_lowers_its_bound_after_surprises() {
+        let floor = vec![-9.0; 4];
+        let logits = Logits { near: vec![(0, 4.0), (1, 2.0)], floor: &floor, floor_best: &[2, 3] };
+        for mirostat in [1, 2] {
+            let sampling = Sampling { mirostat, mirostat_tau: 0.1, mirostat_eta: 0.9, ..PLAIN };
+            let mut sampler = Sampler::new(sampling);
+            let first = sampler.pick(&logits, &[], 0.95);
+            let later: Vec<u32> = (0..5).map(|_| sampler.pick(&logits, &[], 0.95)).collect();
+            assert_eq!(first, 0, "the bound is 0.2 bits, and token 1 surprises by 3");
+            assert!(later.iter().all(|token| *token == 0));
+        }
+    }
+}

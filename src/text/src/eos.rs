@@ -10,12 +10,13 @@
 //! 3. The control token that the chat template itself writes right behind an assistant's last
 //!    words. This is the family's end of turn by construction, for families nobody has heard of.
 //! 4. Names that in every family mean the end of a turn or text, where the vocabulary has them as
-//!    added tokens. `<|end|>` is one of them except where `<|return|>` exists: there (harmony
-//!    format) it only ends one message of an answer that goes on.
+//!    control tokens (Gemma has `</s>` too, but as HTML). `<|end|>` is one of them except where
+//!    `<|return|>` exists: there (harmony format) it only ends one message of an answer that
+//!    goes on.
 
 use tokenizers::Tokenizer;
 
-use crate::config::TextConfig;
+use crate::{config::TextConfig, guard::is_control};
 
 const WELL_KNOWN: &[&str] = &[
     "</s>",
@@ -44,8 +45,8 @@ pub(crate) fn eos_ids(
     probe_rendered: Option<&str>,
 ) -> Vec<i32> {
     let added = tokenizer.get_added_tokens_decoder();
-    let id_of =
-        |name: &str| added.iter().find(|(_, token)| token.content == name).map(|(id, _)| *id);
+    let control = || added.iter().filter(|(_, token)| is_control(token));
+    let id_of = |name: &str| control().find(|(_, token)| token.content == name).map(|(id, _)| *id);
 
     let mut ids = Vec::new();
     // Some makers' `eos_token` is an ordinary entry of the vocabulary.
@@ -54,12 +55,10 @@ pub(crate) fn eos_ids(
     if id_of("<|return|>").is_none() {
         ids.extend(id_of("<|end|>"));
     }
-    if let Some(tail) = probe_rendered.and_then(|text| text.rsplit_once(PROBE)) {
-        let tail = tail.1.trim_start();
-        let behind = added.iter().filter(|(_, token)| tail.starts_with(&token.content));
-        let longest = behind
-            .filter(|(_, token)| token.special || token.content.starts_with("<|"))
-            .max_by_key(|(_, token)| token.content.len());
+    if let Some((_, behind)) = probe_rendered.and_then(|text| text.rsplit_once(PROBE)) {
+        let behind = behind.trim_start();
+        let fitting = control().filter(|(_, token)| behind.starts_with(&token.content));
+        let longest = fitting.max_by_key(|(_, token)| token.content.len());
         ids.extend(longest.map(|(id, _)| *id));
     }
 

@@ -35,7 +35,7 @@ impl Guard {
     pub(crate) fn install(tokenizer: &mut Tokenizer) -> Result<Self, TextError> {
         let failed = |err: String| TextError::File { file: TOKENIZER, reason: err };
         let protected: Vec<AddedToken> =
-            tokenizer.get_added_tokens_decoder().into_values().filter(is_protected).collect();
+            tokenizer.get_added_tokens_decoder().into_values().filter(is_control).collect();
 
         // Those are looked for after normalization, when the breakers are gone, and a message
         // could reach them in several spellings. Templates write them verbatim, so looking for
@@ -99,7 +99,7 @@ pub(crate) fn unguard(text: &str) -> Cow<'_, str> {
 /// is spelled with bars does too. `<think>`, `<tool_call>` and their like are not marked because
 /// they are text that templates and parsers read; in a message they stay what they are. A token
 /// of one character cannot be told from text.
-fn is_protected(token: &AddedToken) -> bool {
+pub(crate) fn is_control(token: &AddedToken) -> bool {
     let content = token.content.as_str();
     let barred = |open: &str, close: &str| content.starts_with(open) && content.ends_with(close);
     content.chars().nth(1).is_some()

@@ -1,0 +1,14 @@
+//! What must be true of conversations as tokens, on tokenizers built here and on real ones.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, to which clippy's exception for tests does not reach"
+)]
+
+mod eos;
+mod files;
+mod golden;
+mod injection;
+mod measure;
+mod roles;
+mod support;

@@ -72,7 +72,7 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));
-    let routes = RouteTable::of::<Operations>().page("/docs/{file}");
+    let routes = RouteTable::of::<Operations>().page("/docs").page("/docs/{file}");
     let routes = DOCUMENT_PAGES.into_iter().fold(routes, RouteTable::page);
     let [json, yaml] = DOCUMENT_PAGES;
     Route::new()

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+    types::{Example, ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -174,7 +174,23 @@ pub struct ErrorObject {
 
 /// The body of every answer that is no success.
 #[derive(Debug, Clone, Object, Serialize)]
+#[oai(example)]
 pub struct ErrorResponse {
     /// The error.
     pub error: ErrorObject,
+}
+
+impl Example for ErrorResponse {
+    fn example() -> Self {
+        Self {
+            error: ErrorObject {
+                message: "Missing required parameter: 'messages'.".to_owned(),
+                kind: "invalid_request_error".to_owned(),
+                param: Nullable(Some("messages".to_owned())),
+                code: Nullable(Some("missing_required_parameter".to_owned())),
+                n_prompt_tokens: None,
+                n_ctx: None,
+            },
+        }
+    }
 }

@@ -46,7 +46,7 @@ impl RouteTable {
     }
 }
 
-/// Whether `path` is one of `pattern`'s. A `{parameter}` at the end takes the rest, slashes too:
+/// Whether `path` is one of `pattern`'s; a slash at its end counts for nothing. A `{parameter}` at the end takes the rest, slashes too:
 /// ids of models have them.
 fn fits(pattern: &str, path: &str) -> bool {
     let mut segments = path.trim_end_matches('/').split('/');

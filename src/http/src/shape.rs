@@ -92,7 +92,7 @@ impl<S: ErrorShape, E: Endpoint> Endpoint for ShapedEndpoint<S, E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let method = request.method().clone();
-        let path = request.original_uri().path().to_owned();
+        let path = request.uri().path().to_owned();
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
         Ok(match answer {
             Ok(Ok(response)) => response.into_response(),

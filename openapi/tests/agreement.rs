@@ -1,0 +1,179 @@
+//! Bytes and schema come from two derives: here they meet, with each other and with OpenAI.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod common;
+
+use common::{
+    hello, limits,
+    schema::{document, faults_by_openai, faults_by_ours},
+    state,
+};
+use poem::{http::StatusCode, test::TestClient};
+use poem_openapi::types::{Example, ToJSON};
+use rkllama_openapi::wire::{ChatChunk, ChatCompletion, ChatCompletionRequest, ErrorResponse};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+const NONE: [String; 0] = [];
+
+fn assert_derives_agree<T: Example + ToJSON + Serialize>(name: &str) {
+    let value = T::example();
+    let bytes = serde_json::to_value(&value).unwrap();
+    assert_eq!(Some(&bytes), value.to_json().as_ref(), "{name}: the derives differ");
+    assert_eq!(faults_by_ours(name, &bytes), NONE, "{name}");
+}
+
+#[test]
+fn the_derives_of_answers_agree() {
+    assert_derives_agree::<ChatCompletion>("ChatCompletion");
+    assert_derives_agree::<ChatChunk>("ChatChunk");
+    assert_derives_agree::<ErrorResponse>("ErrorResponse");
+}
+
+/// Requests of every form: what our schema takes, serde takes, and the other way round.
+#[test]
+fn schema_and_reader_take_and_refuse_the_same_requests() {
+    let with = |key: &str, value: Value| {
+        let mut request = json!({"messages": [{"role": "user", "content": "hi"}]});
+        request[key] = value;
+        request
+    };
+    let message = |message: Value| json!({"messages": [message]});
+    let requests = [
+        ChatCompletionRequest::example().to_json().unwrap(),
+        with("model", json!("m")),
+        with("model", Value::Null),
+        with("model", json!(7)),
+        with("stop", json!("a")),
+        with("stop", json!(["a", "b"])),
+        with("stop", json!(7)),
+        with("stop", json!([7])),
+        with("stream", json!("yes")),
+        with("stream_options", json!({"include_usage": true})),
+        with("stream_options", json!([true])),
+        with("temperature", json!("hot")),
+        with("max_tokens", json!(4.5)),
+        with("tools", json!([{"type": "function", "function": {"name": "f", "parameters": {}}}])),
+        with("tools", json!([{"type": "function", "function": {}}])),
+        with("tools", json!([{"type": "gadget"}])),
+        with("tool_choice", json!("auto")),
+        with("tool_choice", json!({"type": "function"})),
+        with("tool_choice", json!("sometimes")),
+        with("tool_choice", json!(1)),
+        with("response_format", json!({"type": "json_schema", "json_schema": {"name": "n"}})),
+        with("response_format", json!({"type": "xml"})),
+        with("modalities", json!(["text", "audio"])),
+        with("modalities", json!(["smell"])),
+        with("logit_bias", json!({"5": -100})),
+        with("logit_bias", json!([5])),
+        with("metadata", json!({"a": "b"})),
+        with("unheard_of", json!({"a": "b"})),
+        message(json!({"role": "user", "content": [{"type": "text", "text": "a"}]})),
+        message(json!({"role": "user", "content": [{"type": "text", "text": 5}]})),
+        message(json!({"role": "user", "content": [{"type": "video"}]})),
+        message(json!({"role": "user", "content": [{"text": "a"}]})),
+        message(json!({"role": "user", "content": {"type": "text"}})),
+        message(json!({"role": "king", "content": "x"})),
+        message(json!({"content": "x"})),
+        message(json!(["user", "x"])),
+        json!({}),
+        json!({"messages": "hi"}),
+        json!({"messages": null}),
+    ];
+    let mut taken = 0;
+    for request in &requests {
+        let faults = faults_by_ours("ChatCompletionRequest", request);
+        let read = serde_json::from_value::<ChatCompletionRequest>(request.clone());
+        assert_eq!(faults.is_empty(), read.is_ok(), "{request}: {faults:?} and {read:?}");
+        taken += usize::from(read.is_ok());
+    }
+    assert_eq!((taken, requests.len()), (15, 39));
+}
+
+async fn ask(request: Value) -> String {
+    let app = rkllama_openapi::app(state(common::ScriptedEngine::playing(hello())), limits());
+    let response =
+        TestClient::new(app).post("/v1/chat/completions").body_json(&request).send().await;
+    response.0.into_body().into_string().await.unwrap()
+}
+
+fn user_says_hi(key: &str, value: Value) -> Value {
+    let mut request = json!({"model": "tiny", "messages": [{"role": "user", "content": "hi"}]});
+    request[key] = value;
+    request
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_valid_by_both_documents() {
+    let answer: Value = serde_json::from_str(&ask(user_says_hi("n", json!(1))).await).unwrap();
+    assert_eq!(faults_by_ours("ChatCompletion", &answer), NONE);
+    assert_eq!(faults_by_openai("CreateChatCompletionResponse", &answer), NONE);
+}
+
+#[tokio::test]
+async fn every_chunk_is_valid_by_both_documents() {
+    let mut request = user_says_hi("stream", json!(true));
+    request["stream_options"] = json!({"include_usage": true});
+    let stream = ask(request).await;
+    let data = common::data_of(&stream);
+    assert_eq!(data.len(), 7, "role, three texts, finish, usage, [DONE]");
+    for chunk in data.iter().filter(|data| **data != "[DONE]") {
+        let chunk: Value = serde_json::from_str(chunk).unwrap();
+        assert_eq!(faults_by_ours("ChatChunk", &chunk), NONE);
+        assert_eq!(faults_by_openai("CreateChatCompletionStreamResponse", &chunk), NONE);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_valid_by_both_documents() {
+    let error: Value = serde_json::from_str(&ask(json!({})).await).unwrap();
+    assert_eq!(faults_by_ours("ErrorResponse", &error), NONE);
+    assert_eq!(faults_by_openai("ErrorResponse", &error), NONE);
+}
+
+#[tokio::test]
+async fn models_and_health_are_valid() {
+    let app = rkllama_openapi::app(state(common::ScriptedEngine::playing(Vec::new())), limits());
+    let client = TestClient::new(app);
+    for (path, ours, openai) in [
+        ("/v1/models", "ModelList", Some("ListModelsResponse")),
+        ("/v1/models/tiny", "ModelObject", Some("Model")),
+        ("/v1/models/broken", "ModelObject", Some("Model")),
+        ("/health", "Health", None),
+    ] {
+        let response = client.get(path).send().await;
+        response.assert_status(StatusCode::OK);
+        let value = response.json().await.value().deserialize::<Value>();
+        assert_eq!(faults_by_ours(ours, &value), NONE, "{path}");
+        if let Some(openai) = openai {
+            assert_eq!(faults_by_openai(openai, &value), NONE, "{path}");
+        }
+    }
+}
+
+/// Whatever bound the document states, the server keeps.
+#[tokio::test]
+async fn a_number_beyond_a_documented_bound_is_refused() {
+    let schema = document()["components"]["schemas"]["ChatCompletionRequest"].clone();
+    let mut bounds = 0;
+    for (field, property) in schema["properties"].as_object().unwrap() {
+        let is_integer = property["type"] == "integer";
+        let step = if is_integer { 1.0 } else { 0.5 };
+        let is_exclusive = property["exclusiveMinimum"] == json!(true);
+        let below =
+            property["minimum"].as_f64().map(|min| if is_exclusive { min } else { min - step });
+        let above = property["maximum"].as_f64().map(|max| max + step);
+        for beyond in [below, above].into_iter().flatten() {
+            #[expect(clippy::cast_possible_truncation, reason = "a small whole number")]
+            let beyond = if is_integer { json!(beyond as i64) } else { json!(beyond) };
+            let answer: Value =
+                serde_json::from_str(&ask(user_says_hi(field, beyond.clone())).await).unwrap();
+            assert_eq!(answer["error"]["param"], json!(field), "{field}: {beyond}: {answer}");
+            let code = answer["error"]["code"].as_str().unwrap();
+            assert!(code.ends_with("_min_value") || code.ends_with("_max_value"), "{code}");
+            bounds += 1;
+        }
+    }
+    assert_eq!(bounds, 14, "a new bound: is it here for a reason?");
+}

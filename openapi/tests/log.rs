@@ -1,0 +1,89 @@
+//! What a request leaves in the log: one line, and nothing that was said.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod common;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use common::{ScriptedEngine, error, hello, limits, state};
+use poem::test::TestClient;
+use rkllama_core::EngineError;
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap();
+        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The log of one request to a server that plays `script`.
+async fn log_of(script: Vec<common::Step>, path: &str) -> Vec<String> {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .with_max_level(tracing::Level::INFO)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let app = rkllama_openapi::app(state(ScriptedEngine::playing(script)), limits());
+    let request = json!({"model": "tiny", "messages": [{"role": "user", "content": "SECRET"}]});
+    TestClient::new(app).post(path).body_json(&request).send().await;
+    log.lines()
+}
+
+#[tokio::test]
+async fn a_request_is_one_line_with_its_route_and_without_its_text() {
+    let lines = log_of(hello(), "/v1/chat/completions").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in
+        ["request{id=req_", "method=POST", "route=\"/v1/chat/completions\"", "status=200", "ms="]
+    {
+        assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
+    }
+    assert!(!lines[0].contains("SECRET"));
+}
+
+/// Paths hold names, and whatever a scanner likes to put there.
+#[tokio::test]
+async fn the_path_of_an_unknown_route_is_not_logged() {
+    let lines = log_of(hello(), "/v1/SECRET").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("route=\"-\" status=404"), "{}", lines[0]);
+    assert!(!lines[0].contains("SECRET"));
+}
+
+#[tokio::test]
+async fn a_failure_of_ours_is_logged_once_with_its_reason() {
+    let script = vec![error(EngineError::Run { reason: "rkllm_run returned -1".into() })];
+    let lines = log_of(script, "/v1/chat/completions").await;
+    let errors: Vec<_> = lines.iter().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!((errors.len(), lines.len()), (1, 2), "{lines:?}");
+    assert!(errors[0].contains("rkllm_run returned -1"));
+}

@@ -191,6 +191,8 @@ pub unsafe fn init(
         );
         let opened = match Handle::init(library.runtime(), decoded) {
             Ok(opened) => opened,
+            // 1.1 said 0 after a failure and left the handle as it was.
+            Err(InitFailure::Refused) if library.group == Group::C => return traced.done(OK),
             Err(InitFailure::Refused) => return traced.done(FAILED),
             Err(InitFailure::NullHandle) => {
                 // SAFETY: the caller's place for the handle.

@@ -1,7 +1,8 @@
 //! Plain HTTP, without an SDK's kindness.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -54,13 +55,18 @@ impl Chat {
             .headers()
             .get("x-rkllama-ignored")
             .map(|value| value.to_str().unwrap().to_owned());
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .map(|value| value.to_str().unwrap().to_owned());
+        let retry_after =
+            response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or_else(|err| panic!("{err}: {text}"));
         Answer { status, ignored, retry_after, body }
+    }
+
+    /// Sends it and keeps the stream open.
+    pub async fn open(&self, server: &Server) -> Stream {
+        let response = self.clone().stream().send(server).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        Stream { bytes: Box::pin(response.bytes_stream()), text: String::new() }
     }
 
     /// Sends it and reads the stream to its end.
@@ -135,16 +141,29 @@ impl Sse {
             })
             .collect()
     }
+}
 
-    /// Reads a stream until some content has come; the response stays open.
-    pub async fn first_content(response: Response) -> impl futures_util::Stream + Unpin {
-        assert_eq!(response.status(), StatusCode::OK);
-        let mut stream = Box::pin(response.bytes_stream());
-        let mut seen = String::new();
-        while !seen.contains("\"content\":\"") || !seen.contains("\"delta\":{\"content\"") {
-            let chunk = stream.next().await.expect("the stream ended without content").unwrap();
-            seen.push_str(&String::from_utf8_lossy(&chunk));
+/// A stream that is being read.
+pub struct Stream {
+    bytes: Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<Bytes>>>>,
+    text: String,
+}
+
+impl Stream {
+    /// Reads until `word` has come.
+    pub async fn until(&mut self, word: &str) {
+        while !self.text.contains(word) {
+            let bytes = self.bytes.next().await;
+            let bytes = bytes.unwrap_or_else(|| panic!("no {word:?} in {}", self.text)).unwrap();
+            self.text.push_str(&String::from_utf8_lossy(&bytes));
         }
-        stream
+    }
+
+    /// Reads to the end; everything that ever came.
+    pub async fn rest(mut self) -> Vec<Sse> {
+        while let Some(bytes) = self.bytes.next().await {
+            self.text.push_str(&String::from_utf8_lossy(&bytes.unwrap()));
+        }
+        Sse::parse(&self.text)
     }
 }

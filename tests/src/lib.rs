@@ -17,7 +17,7 @@ mod paths;
 mod server;
 mod trace;
 
-pub use client::{Answer, Chat, Sse};
+pub use client::{Answer, Chat, Sse, Stream};
 pub use models::ModelDir;
 pub use paths::{executable, mock_library, repository, tokenizer_files};
 pub use server::{Server, ServerSetup, process_runs, until};

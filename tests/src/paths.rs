@@ -17,8 +17,8 @@ fn profile_dir() -> PathBuf {
 
 /// The server.
 pub fn executable() -> PathBuf {
-    let path = env::var_os("RKLLAMA_BIN")
-        .map_or_else(|| profile_dir().join("rkllama"), PathBuf::from);
+    let path =
+        env::var_os("RKLLAMA_BIN").map_or_else(|| profile_dir().join("rkllama"), PathBuf::from);
     assert!(path.is_file(), "{} is missing: run `cargo build` first", path.display());
     path
 }

@@ -147,8 +147,7 @@ mod tests {
     #[test]
     fn characters_are_whole_and_counts_are_the_runtimes() {
         let euro = "€".as_bytes();
-        let (text, finished) =
-            run(&[], &[b"5 ", &euro[..1], &euro[1..]], End::Length(stats(3)));
+        let (text, finished) = run(&[], &[b"5 ", &euro[..1], &euro[1..]], End::Length(stats(3)));
         assert_eq!(text, "5 €");
         assert_eq!(finished.finish, Finish::Length);
         let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 3 };

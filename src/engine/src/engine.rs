@@ -34,11 +34,7 @@ pub(crate) struct Inner {
 
 impl NpuEngine {
     /// An engine over these models and these runtimes. Starts nothing yet.
-    pub fn new(
-        config: EngineConfig,
-        models: Arc<dyn Models>,
-        runtimes: Arc<dyn Runtimes>,
-    ) -> Self {
+    pub fn new(config: EngineConfig, models: Arc<dyn Models>, runtimes: Arc<dyn Runtimes>) -> Self {
         let shared = Shared {
             config: Arc::new(config),
             runtimes,
@@ -92,10 +88,9 @@ impl Inner {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(model.id.clone()).or_insert_with(|| self.open(model)))
         };
+        tracing::debug!(model = model.id, "a request waits for its model");
         queue.admit(job).map_err(|refusal| match refusal {
-            Refusal::Full(waiting) => {
-                EngineError::QueueFull { model: model.id.clone(), waiting }
-            }
+            Refusal::Full(waiting) => EngineError::QueueFull { model: model.id.clone(), waiting },
             Refusal::Closed => EngineError::ShuttingDown,
         })
     }

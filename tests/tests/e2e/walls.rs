@@ -1,8 +1,6 @@
 //! The walls between the rooms: ARCHITECTURE.md's table against the manifests, and the ban on
 //! unsafe code against every crate's root file.
 
-#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,0 +1,96 @@
+//! What a client hears when the vendor's runtime dies, and that the next request works.
+
+use rkllama_tests::{Chat, Server, ServerSetup, Sse, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+const SLOW: &str = "[latency]\nscale = 1\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
+                    [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
+                    [[rule]]\nuser_contains = \"crash\"\nsay = \"one two three four\"\n\
+                    crash_at_token = 2\n\
+                    [[rule]]\nuser_contains = \"error\"\nsay = \"one two three four\"\n\
+                    fail_at_token = 2\n";
+
+fn kill_worker(server: &Server) {
+    let worker = server.trace().workers().pop().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
+}
+
+async fn works_again(server: &Server) {
+    let next = Chat::user("Hello").with("max_tokens", 3).ask(server).await;
+    assert_eq!(next.finish(), "length");
+}
+
+/// The error event of a stream, which is followed by the end mark and by nothing else.
+fn error_at_the_end(events: &[Sse]) -> String {
+    let [.., Sse::Data(error), Sse::Done] = events else {
+        panic!("no error at the end: {events:?}")
+    };
+    assert_eq!(error["error"]["type"], "server_error", "{error}");
+    error["error"]["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_an_error_event_and_the_next_request_works() {
+    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let mut stream = Chat::user("endless").open(&server).await;
+    stream.until("on and").await;
+
+    kill_worker(&server);
+
+    let message = error_at_the_end(&stream.rest().await);
+    assert!(message.contains("signal 9 (SIGKILL"), "{message}");
+    works_again(&server).await;
+    assert_eq!(server.trace().calls("rkllm_init"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_is_an_error_for_a_whole_answer() {
+    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let endless = Chat::user("endless");
+    let asked = endless.ask(&server);
+    let killed = async {
+        tokio::task::block_in_place(|| {
+            until("the run is under way", || (server.trace().tokens() >= 2).then_some(()));
+        });
+        kill_worker(&server);
+    };
+    let (answer, ()) = tokio::join!(asked, killed);
+    assert_eq!(answer.status, 500);
+    assert!(answer.error().contains("signal 9 (SIGKILL"), "{}", answer.error());
+    works_again(&server).await;
+}
+
+#[tokio::test]
+async fn a_segfault_names_its_signal() {
+    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let message = error_at_the_end(&Chat::user("crash").events(&server).await);
+    assert!(message.contains("SIGSEGV"), "{message}");
+    works_again(&server).await;
+}
+
+#[tokio::test]
+async fn an_error_state_keeps_the_worker() {
+    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let message = error_at_the_end(&Chat::user("error").events(&server).await);
+    assert!(message.contains("the runtime failed while answering"), "{message}");
+    works_again(&server).await;
+    assert_eq!(server.trace().calls("rkllm_init"), 1);
+}
+
+/// The runtime gives its reason on standard output only; the client reads it in the answer.
+#[tokio::test]
+async fn a_failed_load_says_what_the_runtime_said() {
+    let server = ServerSetup::demo().env("MOCK_NPU_FAULTS", "board_platform=RK3576").start();
+    let answer = Chat::user("Hello").ask(&server).await;
+    assert_eq!(answer.status, 503);
+    let reason = "the model's target_platform does not match the real platform";
+    assert!(answer.error().contains(reason), "{}", answer.error());
+}
+
+#[tokio::test]
+async fn no_memory_on_the_npu_is_a_failed_load_although_init_says_success() {
+    let server = ServerSetup::demo().env("MOCK_NPU_FAULTS", "init_null_handle").start();
+    let answer = Chat::user("Hello").ask(&server).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.error().contains("failed to load"), "{}", answer.error());
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests: the real executable on the mock runtime, over real sockets.
+//!
+//! One executable for all of them, because linking is what takes the time.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod answers;
+mod cancel;
+mod command_line;
+mod crashes;
+mod refusals;
+mod runtimes;
+mod shutdown;
+mod tokenizers;
+mod walls;

@@ -27,6 +27,7 @@ const SPECIAL: [&str; 6] = [
 const VISIBLE: [&str; 6] =
     ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"];
 
+/// At most: the corpus runs out of pairs to merge before that.
 const VOCAB_LEN: usize = 2048;
 
 /// Besides prose the model has to write JSON and to read templates.

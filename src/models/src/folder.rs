@@ -157,7 +157,11 @@ fn choose(
         if path.is_file() {
             return Some(path);
         }
-        faults.push(format!("no file {} in {}", named.display(), folder.display()));
+        faults.push(format!(
+            "no file {} in {}: correct `file` in {MANIFEST} or FROM in {MODELFILE}",
+            named.display(),
+            folder.display()
+        ));
         return None;
     }
     if found.len() > 1 {

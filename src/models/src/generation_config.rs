@@ -43,3 +43,51 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Sampling, String> {
     }
     Ok(sampling)
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn recommendations_are_read_and_the_rest_is_not() {
+        let text = br#"{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05,
+            "do_sample": true, "eos_token_id": [1, 2], "transformers_version": "4.51.0"}"#;
+        let expected = Sampling {
+            temperature: Some(0.6),
+            top_p: Some(0.95),
+            top_k: Some(20),
+            repeat_penalty: Some(1.05),
+            ..Sampling::default()
+        };
+        assert_eq!(parse(text).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case::greedy("{\"do_sample\": false, \"temperature\": 0.6}", Some(0.0), None)]
+    #[case::unsaid("{}", None, None)]
+    #[case::null("{\"temperature\": null, \"top_k\": null}", None, None)]
+    #[case::top_k_off("{\"top_k\": 0}", None, None)]
+    fn special_values(
+        #[case] text: &str,
+        #[case] temperature: Option<f32>,
+        #[case] top_k: Option<u32>,
+    ) {
+        let expected = Sampling { temperature, top_k, ..Sampling::default() };
+        assert_eq!(parse(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case::json("json", "{")]
+    #[case::list("list", "[]")]
+    #[case::text("text", "{\"temperature\": \"0.6\"}")]
+    #[case::range("range", "{\"top_p\": 2}")]
+    #[case::top_k("top_k", "{\"top_k\": -1}")]
+    fn a_bad_value_is_named_with_its_key(#[case] name: &str, #[case] text: &str) {
+        insta::assert_snapshot!(
+            format!("generation_config_{name}"),
+            parse(text.as_bytes()).unwrap_err()
+        );
+    }
+}

@@ -81,3 +81,55 @@ fn error_at(text: &str, at: usize, reason: &str) -> String {
     let reason = reason.trim_end();
     format!("{MANIFEST} line {} ({line}): {reason}", newlines + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use rkllama_core::Sampling;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nruntime = '1.2.3'\n\
+            aliases = ['a', 'b']\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
+            repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
+        let expected = Settings {
+            file: Some("a.rkllm".into()),
+            context_tokens_max: Some(8192),
+            tokens_max: Some(512),
+            runtime: Some("1.2.3".to_owned()),
+            aliases: vec!["a".to_owned(), "b".to_owned()],
+            sampling: Sampling {
+                temperature: Some(0.6),
+                top_p: Some(1.0),
+                top_k: Some(20),
+                repeat_penalty: Some(1.05),
+                frequency_penalty: Some(-0.5),
+                presence_penalty: Some(1.5),
+            },
+        };
+        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse("").unwrap(), Settings::default());
+    }
+
+    #[rstest]
+    #[case::unknown("unknown", "file = 'a.rkllm'\ncontext = 4096\n")]
+    #[case::unknown_sampling("unknown_sampling", "[sampling]\ntop_k = 1\n\nmin_p = 0.1\n")]
+    #[case::wrong_type("wrong_type", "\n\ncontext_length = '4096'\n")]
+    #[case::negative("negative", "max_tokens = -1")]
+    #[case::fraction("fraction", "[sampling]\ntop_k = 1.5")]
+    #[case::aliases("aliases", "aliases = 'a'")]
+    #[case::syntax("syntax", "file = a.rkllm")]
+    #[case::twice("twice", "file = 'a'\nfile = 'b'")]
+    #[case::temperature("temperature", "[sampling]\ntemperature = 2.5")]
+    #[case::nan("nan", "[sampling]\ntop_p = nan")]
+    #[case::context("context", "context_length = 5000")]
+    #[case::context_large("context_large", "context_length = 40960")]
+    #[case::context_zero("context_zero", "context_length = 0")]
+    #[case::tokens("tokens", "max_tokens = 0")]
+    #[case::parent("parent", "file = '../a.rkllm'")]
+    fn a_bad_manifest_is_named_with_line_and_key(#[case] name: &str, #[case] text: &str) {
+        insta::assert_snapshot!(format!("manifest_{name}"), parse(text).unwrap_err());
+    }
+}

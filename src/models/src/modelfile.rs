@@ -144,3 +144,135 @@ fn number(value: &str) -> Result<f32, String> {
 fn count(value: &str) -> Result<u32, String> {
     value.parse().map_err(|_| format!("{value:?} is not a whole number from 0"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rkllama_core::Sampling;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn sampling(text: &str) -> Sampling {
+        parse(text).unwrap().sampling
+    }
+
+    const TEMPERATURE: Sampling = Sampling {
+        temperature: Some(0.5),
+        top_p: None,
+        top_k: None,
+        repeat_penalty: None,
+        frequency_penalty: None,
+        presence_penalty: None,
+    };
+
+    #[rstest]
+    #[case::plain("TEMPERATURE=0.5")]
+    #[case::quoted("TEMPERATURE=\"0.5\"")]
+    #[case::single_quoted("TEMPERATURE='0.5'")]
+    #[case::spaced("  TEMPERATURE = 0.5  ")]
+    #[case::exported("export TEMPERATURE=0.5")]
+    #[case::lower_case("temperature=0.5")]
+    #[case::comments("# one\nTEMPERATURE=0.5 # two\n#TEMPERATURE=0.9")]
+    #[case::quoted_with_comment("TEMPERATURE=\"0.5\" # \"0.7\"")]
+    #[case::windows("\u{feff}SYSTEM=x\r\nTEMPERATURE=0.5\r\n")]
+    #[case::last_wins("TEMPERATURE=0.1\nTEMPERATURE=0.5")]
+    #[case::empty_says_nothing("TEMPERATURE=0.5\nTOP_K=\nTOP_P=\"\"")]
+    #[case::value_over_lines("SYSTEM=\"a\nTEMPERATURE=0.9\nb\"\nTEMPERATURE=0.5")]
+    #[case::open_quote("SYSTEM=\"it's\nTEMPERATURE=0.5\nX=don't")]
+    #[case::escaped_quote("SYSTEM=\"a \\\" b\nTOP_K=3\n\"\nTEMPERATURE=0.5")]
+    #[case::instruction("PARAMETER temperature 0.5")]
+    #[case::instruction_quoted("parameter Temperature \"0.5\"")]
+    #[case::tabs("PARAMETER\ttemperature\t0.5\t")]
+    #[case::block(
+        "TEMPLATE \"\"\"{{ if .System }}\nPARAMETER temperature 0.9\nTEMPERATURE=0.8\n\"\"\"\nPARAMETER temperature 0.5"
+    )]
+    #[case::block_with_quotes("SYSTEM \"\"\"He said \"no\".\n\"\"\"\nPARAMETER temperature 0.5")]
+    #[case::other_instructions(
+        "LICENSE MIT\nMESSAGE user Hi = there\nADAPTER ./x\nPARAMETER stop \"<|end|>\"\nPARAMETER temperature 0.5"
+    )]
+    #[case::noise("=== ?\n--\nPARAMETER\nPARAMETER temperature 0.5")]
+    fn one_setting_is_read_however_it_is_written(#[case] text: &str) {
+        assert_eq!(sampling(text), TEMPERATURE);
+    }
+
+    #[test]
+    fn both_dialects_give_one_record() {
+        let environment = "FROM=\"a b.rkllm\"\nHUGGINGFACE_PATH=\"org/repo\"\nTEMPERATURE=0.7\n\
+            TOP_K=7\nTOP_P=0.5\nREPEAT_PENALTY=1.1\nFREQUENCY_PENALTY=0\nPRESENCE_PENALTY=-1\n\
+            NUM_CTX=8192\nMAX_NEW_TOKENS=1024\nENABLE_THINKING=False\nMIROSTAT=0\n";
+        let instructions = "# Modelfile\nFROM ./a b.rkllm\nPARAMETER temperature 0.7\n\
+            PARAMETER top_k 7\nPARAMETER top_p 0.5\nPARAMETER repeat_penalty 1.1\n\
+            PARAMETER frequency_penalty 0\nPARAMETER presence_penalty -1\n\
+            PARAMETER num_ctx 8192\nPARAMETER num_predict 1024\nPARAMETER mirostat 0\n";
+        let expected = Settings {
+            file: Some("a b.rkllm".into()),
+            context_tokens_max: Some(8192),
+            tokens_max: Some(1024),
+            sampling: Sampling {
+                temperature: Some(0.7),
+                top_p: Some(0.5),
+                top_k: Some(7),
+                repeat_penalty: Some(1.1),
+                frequency_penalty: Some(0.0),
+                presence_penalty: Some(-1.0),
+            },
+            ..Settings::default()
+        };
+        assert_eq!(parse(environment).unwrap(), expected);
+        assert_eq!(parse(instructions).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case("MAX_NEW_TOKENS=-1")]
+    #[case("PARAMETER num_predict -2")]
+    fn a_negative_limit_is_none(#[case] text: &str) {
+        assert_eq!(parse(text).unwrap(), Settings::default());
+    }
+
+    #[rstest]
+    #[case::number("number", "\nTEMPERATURE=warm")]
+    #[case::range("range", "# c\nPARAMETER top_p 1.5")]
+    #[case::not_a_number("not_a_number", "TEMPERATURE=NaN")]
+    #[case::whole("whole", "SYSTEM=\"\"\"a\nb\"\"\"\nTOP_K=1.5")]
+    #[case::context("context", "FROM=x.rkllm\nNUM_CTX=5000")]
+    #[case::context_large("context_large", "NUM_CTX=32768")]
+    #[case::no_tokens("no_tokens", "MAX_NEW_TOKENS=0")]
+    #[case::negative("negative", "MAX_NEW_TOKENS=-many")]
+    #[case::parent("parent", "FROM=../other/x.rkllm")]
+    #[case::hidden_parent("hidden_parent", "FROM ./a/../../x.rkllm")]
+    #[case::absolute("absolute", "FROM /etc/passwd")]
+    #[case::nul("nul", "FROM=\"x\0.rkllm\"")]
+    #[case::folder("folder", "FROM .")]
+    #[case::backslash("backslash", "FROM ..\\x.rkllm")]
+    fn a_bad_value_is_named_with_its_line_and_key(#[case] name: &str, #[case] text: &str) {
+        insta::assert_snapshot!(format!("modelfile_{name}"), parse(text).unwrap_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_text_is_parsed_or_refused(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_likely_text_is_parsed_or_refused(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "FROM", "PARAMETER", "SYSTEM", " ", "\t", "=", "\"", "\"\"\"", "'", "\\", "\n",
+                "\r\n", "#", "temperature", "NUM_CTX", "0.5", "4096", "export ", "é", "./x", "\0",
+            ]), 0..30),
+        ) {
+            let _ = parse(&pieces.concat());
+        }
+
+        #[test]
+        fn nothing_leaves_the_folder(path in "[a./\\\\\0]{1,12}") {
+            if let Ok(Settings { file: Some(file), .. }) = parse(&format!("FROM={path}")) {
+                let plain = |part| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(file.components().all(plain), "{file:?}");
+                prop_assert!(file.components().next().is_some());
+            }
+        }
+    }
+}

@@ -106,3 +106,46 @@ pub(crate) fn check_inside(path: &str) -> Result<PathBuf, String> {
         Err(format!("{path:?} is not the name of a file inside the model's folder"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_refused_context_is_told_an_accepted_one(tokens in any::<u32>()) {
+            match check_context(tokens) {
+                Ok(same) => prop_assert_eq!(same, tokens),
+                Err(reason) => {
+                    let nearest: u32 = reason.rsplit(' ').next().unwrap().parse().unwrap();
+                    prop_assert_eq!(check_context(nearest), Ok(nearest));
+                    let distance = tokens.abs_diff(nearest);
+                    for other in [nearest.saturating_sub(32), nearest + 32] {
+                        prop_assert!(check_context(other).is_err() || tokens.abs_diff(other) >= distance);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_stated_above_wins_key_by_key() {
+        let upper = Settings {
+            tokens_max: Some(1),
+            sampling: Sampling { top_k: Some(1), ..Sampling::default() },
+            ..Settings::default()
+        };
+        let lower = Settings {
+            file: Some("a".into()),
+            tokens_max: Some(2),
+            sampling: Sampling { top_k: Some(2), top_p: Some(0.5), ..Sampling::default() },
+            ..Settings::default()
+        };
+        let merged = upper.or(lower);
+        assert_eq!(merged.file, Some("a".into()));
+        assert_eq!(merged.tokens_max, Some(1));
+        assert_eq!((merged.sampling.top_k, merged.sampling.top_p), (Some(1), Some(0.5)));
+    }
+}

@@ -36,7 +36,11 @@ impl Rendered {
 }
 
 impl Codec {
-    /// Parses a model's files. Takes about a second of CPU for a vocabulary of 150,000 entries.
+    /// Parses a model's files.
+    ///
+    /// Measured optimised on a 2.5 GHz x86-64 (`tests/text/measure.rs`): 0.25 s and 65 to 110 MB
+    /// for the 128,000 and 151,000 entries of Llama 3 and Qwen 3, 0.9 s and 250 MB for Gemma 3's
+    /// 262,000. A board's cores take several times that, so do it once per model and share it.
     ///
     /// # Errors
     /// [`TextError::File`] or [`TextError::Key`], naming the file and the key.

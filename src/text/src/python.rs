@@ -73,10 +73,7 @@ impl JsonWriter<'_> {
                     writer.value(&value.get_item(key)?)
                 })?;
             }
-            kind @ (ValueKind::Undefined
-            | ValueKind::Bytes
-            | ValueKind::Plain
-            | ValueKind::Invalid) => return Err(not_json(kind)),
+            // Undefined above all: Python refuses it too, where `null` would hide a mistake.
             kind => return Err(not_json(kind)),
         }
         Ok(())
@@ -114,8 +111,7 @@ impl JsonWriter<'_> {
     }
 
     fn string(&mut self, text: &str) {
-        // JSON leaves the choice of escapes open; serde_json makes the same one as Python, but
-        // for U+007F, which both leave alone.
+        // JSON leaves the choice of escapes open; serde_json makes the same one as Python.
         self.text.push_str(&serde_json::Value::from(text).to_string());
     }
 }

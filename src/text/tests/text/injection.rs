@@ -57,6 +57,13 @@ proptest! {
     }
 }
 
+/// Breaking one token must not leave another that overlaps it whole.
+#[test]
+fn overlapping_tokens_are_all_guarded() {
+    let codec = Tiny::bare().special("[AB").special("B]").template("{{ messages[0].content }}");
+    assert_eq!(codec.codec().encode_chat(&user("[AB]")).unwrap(), bytes_as_ids("[AB]"));
+}
+
 #[test]
 fn the_name_of_a_speaker_is_guarded_too() {
     let template = "{% for m in messages %}<|im_start|>{{ m.name }}<|im_end|>{% endfor %}";

@@ -1,1 +1,33 @@
 //! The vendor's runtime behind a safe session: the only crate with unsafe code.
+//!
+//! ```text
+//! inspect ─▶ Inspection      what a library file is, from its bytes; the server does this much
+//! Library::open ─▶ Library   in the worker's process: loaded, its structures checked
+//! Session::load ─▶ Session   a model on the NPU; generate, abort from elsewhere, drop to free
+//! ```
+//!
+//! `raw` holds the vendor's structures, `table` its functions, `profile` what is known of each
+//! release. Above them nothing is unsafe to call.
+
+mod abort;
+mod callback;
+mod exit;
+mod fingerprint;
+mod inspect;
+mod library;
+mod params;
+mod profile;
+mod raw;
+mod sampling;
+mod session;
+mod table;
+
+pub use abort::AbortHandle;
+pub use callback::{Perf, Piece, TOKEN_UNKNOWN};
+pub use exit::exit_now;
+pub use fingerprint::Layout;
+pub use inspect::{InspectError, Inspection, inspect};
+pub use library::{Library, OpenError};
+pub use profile::{Fault, Group, Profile, StructSizes, Unsupported};
+pub use rkllama_core::Sampling;
+pub use session::{GenerateParams, LoadError, LoadParams, RunEnd, RunError, Session};

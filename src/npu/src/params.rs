@@ -1,0 +1,171 @@
+//! The vendor's parameter structures, filled.
+//!
+//! Load parameters start from what the library itself writes as its defaults and are then changed
+//! field by field: a field that is not known keeps a value the library chose. Everything else starts
+//! from zeroes.
+
+use std::{
+    ffi::{CString, c_char, c_int},
+    mem, ptr,
+};
+
+use crate::{
+    LoadParams,
+    callback::on_result,
+    fingerprint::{Buffer, write_defaults},
+    raw::{
+        ExtendParam, Handle, INPUT_TOKEN, MODE_GENERATE, ParamHead, TokenInput, e,
+        f::{self, SamplingParam},
+    },
+    table::{InitE, InitF, Table},
+};
+
+/// What the library may look at as long as the handle lives. Raw pointers, because the library holds
+/// copies of them.
+pub(crate) struct Kept {
+    model_path: *mut c_char,
+    callback: *mut f::Callback,
+}
+
+impl Kept {
+    pub(crate) fn new(model_path: CString) -> Self {
+        // The model brings its tokenizer and its embedding, so the library needs no callback for
+        // them.
+        let callback = Box::new(f::Callback {
+            result_callback: Some(on_result),
+            result_userdata: ptr::null_mut(),
+            tokenizer_callback: None,
+            tokenizer_userdata: ptr::null_mut(),
+            embed_callback: None,
+            embed_userdata: ptr::null_mut(),
+        });
+        Self { model_path: model_path.into_raw(), callback: Box::into_raw(callback) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: from `into_raw` in `new`, and freed here only; the handle is gone by now.
+        drop(unsafe { CString::from_raw(self.model_path) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.callback) });
+    }
+}
+
+/// What an init gave: its status, the handle (null where it wrote none), the sampling it was given.
+pub(crate) type Initialised = (c_int, Handle, SamplingParam);
+
+/// Calls group E's init.
+pub(crate) fn init_e(table: &Table, init: InitE, params: &LoadParams, kept: &Kept) -> Initialised {
+    let defaults = defaults(table);
+    // SAFETY: the buffer is larger and aligned, and every bit pattern is a valid `Param`; that the
+    // library writes this group's structure was seen from its fingerprint.
+    let mut param: e::Param = unsafe { ptr::read(defaults.0.as_ptr().cast()) };
+    let sampling = patch_head(&mut param.head, params, kept);
+    param.skip_special_token = 1;
+    param.is_async = 0;
+    // The library reads them without a check.
+    param.img_start = c"".as_ptr();
+    param.img_end = c"".as_ptr();
+    param.img_content = c"".as_ptr();
+    patch_extend(&mut param.extend_param, params);
+    let mut handle: Handle = ptr::null_mut();
+    // SAFETY: `handle` is a valid out pointer, `param` is this group's structure and its strings
+    // live in `kept` or for ever. The callback is `on_result`, and every run passes what it needs.
+    let status = unsafe { init(&raw mut handle, &raw mut param, on_result) };
+    (status, handle, sampling)
+}
+
+/// Calls group F's init.
+pub(crate) fn init_f(table: &Table, init: InitF, params: &LoadParams, kept: &Kept) -> Initialised {
+    let defaults = defaults(table);
+    // SAFETY: as in `init_e`.
+    let mut param: f::Param = unsafe { ptr::read(defaults.0.as_ptr().cast()) };
+    let sampling = patch_head(&mut param.head, params, kept);
+    // Where the runtime ignores the end of sequence the stop tokens are ours to recognise, so
+    // nothing about special tokens may be hidden.
+    param.skip_special_token = u8::from(!params.ignore_eos);
+    param.ignore_eos_token = u8::from(params.ignore_eos);
+    param.is_async = 0;
+    patch_extend(&mut param.extend_param, params);
+    let mut handle: Handle = ptr::null_mut();
+    // SAFETY: `handle` is a valid out pointer, `param` is this group's structure, its strings and
+    // the callbacks live in `kept`, which outlives the handle.
+    let status = unsafe { init(&raw mut handle, &raw mut param, kept.callback) };
+    (status, handle, sampling)
+}
+
+fn defaults(table: &Table) -> Buffer {
+    let mut buffer = Buffer::filled(0);
+    // SAFETY: the table's function is the library's, which was fingerprinted with this same call.
+    unsafe { write_defaults(table.create_default_param, &mut buffer) };
+    buffer
+}
+
+fn patch_head(head: &mut ParamHead, params: &LoadParams, kept: &Kept) -> SamplingParam {
+    head.model_path = kept.model_path;
+    // The caller has checked that it is small.
+    head.max_context_len = params.context_tokens_max.cast_signed();
+    let sampling = SamplingParam::of_load(head).with(&params.sampling);
+    sampling.put_into(head);
+    sampling
+}
+
+fn patch_extend(extend: &mut ExtendParam, params: &LoadParams) {
+    if let Some(domain) = params.base_domain {
+        extend.base_domain_id = domain.into();
+    }
+    if let Some(mask) = params.cpu_mask {
+        extend.enabled_cpus_mask = mask;
+        // The caller has checked that it is 1 to 8.
+        extend.enabled_cpus_num = i8::try_from(mask.count_ones()).unwrap_or(1);
+    }
+    // Releases before 1.2.1 left it unwritten, and 0 is refused.
+    extend.n_batch = extend.n_batch.max(1);
+}
+
+fn token_input(tokens: &mut [i32]) -> TokenInput {
+    TokenInput { input_ids: tokens.as_mut_ptr(), n_tokens: tokens.len() }
+}
+
+/// A prompt of tokens for group E. Valid as long as `tokens` is not moved or dropped.
+pub(crate) fn input_e(tokens: &mut [i32]) -> e::Input {
+    // SAFETY: null pointers and zeroes are valid in every field.
+    let mut input: e::Input = unsafe { mem::zeroed() };
+    input.role = c"user".as_ptr();
+    input.input_type = INPUT_TOKEN;
+    input.of.token_input = token_input(tokens);
+    input
+}
+
+/// A prompt of tokens for group F. Valid as long as `tokens` is not moved or dropped.
+pub(crate) fn input_f(tokens: &mut [i32]) -> f::Input {
+    // SAFETY: null pointers and zeroes are valid in every field.
+    let mut input: f::Input = unsafe { mem::zeroed() };
+    input.role = c"user".as_ptr();
+    input.input_type = INPUT_TOKEN;
+    input.of.token_input = token_input(tokens);
+    input
+}
+
+/// How group E runs.
+pub(crate) const fn infer_e() -> e::InferParam {
+    e::InferParam {
+        mode: MODE_GENERATE,
+        lora_params: ptr::null_mut(),
+        prompt_cache_params: ptr::null_mut(),
+        keep_history: 0,
+    }
+}
+
+/// How group F runs. Valid as long as `sampling` is not moved or dropped.
+pub(crate) fn infer_f(sampling: &mut SamplingParam, tokens_max: u32) -> f::InferParam {
+    f::InferParam {
+        mode: MODE_GENERATE,
+        lora_params: ptr::null_mut(),
+        prompt_cache_params: ptr::null_mut(),
+        sampling_params: sampling,
+        keep_history: 0,
+        max_new_tokens: i32::try_from(tokens_max).unwrap_or(i32::MAX),
+    }
+}

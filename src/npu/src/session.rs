@@ -1,0 +1,313 @@
+//! A loaded model: safe calls around the vendor's handle.
+//!
+//! The handle belongs to whoever owns the [`Session`]: everything but aborting takes it by
+//! reference, a run by exclusive reference, so no call can reach a handle whose run has not
+//! returned.
+
+use std::{
+    ffi::{CString, c_int, c_void},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    ptr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Library, Profile, Sampling,
+    abort::AbortHandle,
+    callback::{Perf, Piece, RunInProgress},
+    params::{self, Kept},
+    raw::{Handle, f::SamplingParam},
+    table::{GroupFns, Table},
+};
+
+/// Entries that `rkllm_get_kv_cache_size` may write: one per batch, and no release has more batches.
+/// Ours has one batch; the rest is there in case a release takes its own limit.
+const BATCHES_MAX: usize = 100;
+
+/// What to load and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadParams {
+    /// The `.rkllm` file.
+    pub model: PathBuf,
+    /// Context in tokens: a multiple of 32, at least 32, at most 16,384.
+    pub context_tokens_max: u32,
+    /// Sampling where a run does not give its own, or cannot. What is not stated stays the
+    /// runtime's own.
+    pub sampling: Sampling,
+    /// Whether the runtime must not look for the end of sequence itself; see
+    /// [`Profile::eos_untrusted`]. Special tokens then arrive with their text.
+    pub ignore_eos: bool,
+    /// The CPUs the runtime computes on, bit 0 for CPU 0; none leaves the runtime's choice. 1 to 8
+    /// of them, and not fewer than the model has NPU cores.
+    pub cpu_mask: Option<u32>,
+    /// The first address domain of the NPU to put the model into, 0 to 15; none is 0.
+    pub base_domain: Option<u8>,
+}
+
+/// Why a model was not loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The parameters cannot be right; the runtime was not called.
+    #[error("{0}")]
+    Invalid(String),
+    /// The runtime refused. Its reason stands on its standard output.
+    #[error("the runtime refused the model")]
+    Refused,
+    /// The runtime said that it loaded the model and gave no handle: the NPU has no memory left.
+    #[error("the runtime gave no handle: the NPU is out of memory")]
+    NoHandle,
+}
+
+/// A prompt and its limits. History is never kept: the runtime matches the prompt with what its KV
+/// cache holds by itself, and the two ways must not be mixed on one handle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerateParams<'a> {
+    /// The prompt: at least one token, fewer than the context holds.
+    pub tokens: &'a [i32],
+    /// Sampling for this run; ignored where the profile says `sampling_per_run: false`.
+    pub sampling: Sampling,
+    /// Tokens after which the runtime ends the run, at least 1. Where the profile says
+    /// `tokens_max_per_run: false` the caller has to count and abort.
+    pub tokens_max: u32,
+}
+
+/// A run that ended without an error.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RunEnd {
+    /// The runtime's measurements; none after most aborts.
+    pub perf: Option<Perf>,
+}
+
+/// A run that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The parameters cannot be right; the runtime was not called.
+    #[error("{0}")]
+    Invalid(String),
+    /// The runtime reported an error. Its reason stands on its standard output.
+    #[error("the runtime reported an error during the run")]
+    Reported,
+    /// The runtime refused the run without a report. Its reason stands on its standard output.
+    #[error("the runtime refused the run")]
+    Refused,
+    /// The receiver of the pieces panicked; the run was aborted.
+    #[error("the receiver of the pieces panicked: {0}")]
+    Panicked(String),
+}
+
+/// A loaded model. Dropping it frees the model; that call may hang inside the library.
+pub struct Session {
+    handle: Handle,
+    abort: AbortHandle,
+    table: Table,
+    profile: &'static Profile,
+    context_tokens_max: u32,
+    sampling: SamplingParam,
+    load_time: Duration,
+    /// What the library may still look at; freed after the handle.
+    _kept: Kept,
+}
+
+// SAFETY: the library ties nothing to the thread that created the handle, as long as one thread at a
+// time uses it: `generate` takes `&mut self`, and without `Sync` the others cannot run beside it.
+unsafe impl Send for Session {}
+
+impl Session {
+    /// Loads a model. Blocks for seconds; may block for ever while another process loads one.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(library: &Library, params: &LoadParams) -> Result<Self, LoadError> {
+        let profile = library.profile();
+        check(profile, params)?;
+        let model_path = CString::new(params.model.as_os_str().as_bytes())
+            .map_err(|_| LoadError::Invalid("the model's path contains a zero byte".to_owned()))?;
+        let table = *library.table();
+        let kept = Kept::new(model_path);
+        let begun = Instant::now();
+        let (status, handle, sampling) = match table.group {
+            GroupFns::E { init, .. } => params::init_e(&table, init, params, &kept),
+            GroupFns::F { init, .. } => params::init_f(&table, init, params, &kept),
+        };
+        let load_time = begun.elapsed();
+        if status != 0 {
+            // The library frees what it made itself, so there is nothing to destroy.
+            return Err(LoadError::Refused);
+        }
+        if handle.is_null() {
+            return Err(LoadError::NoHandle);
+        }
+        let abort = AbortHandle::new(handle, table.abort);
+        let context_tokens_max = params.context_tokens_max;
+        Ok(Self {
+            handle,
+            abort,
+            table,
+            profile,
+            context_tokens_max,
+            sampling,
+            load_time,
+            _kept: kept,
+        })
+    }
+
+    /// What is known of the runtime's release.
+    pub const fn profile(&self) -> &'static Profile {
+        self.profile
+    }
+
+    /// Time from the call of init to its return.
+    pub const fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// The context that was asked for at load, in tokens.
+    pub const fn context_tokens_max(&self) -> u32 {
+        self.context_tokens_max
+    }
+
+    /// Stops runs of this session, from any thread but the one inside the receiver.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
+    }
+
+    /// Answers a prompt; `receiver` gets each token as it is generated. Returns when the library's
+    /// own call has returned, and not before: then the handle can be used again.
+    ///
+    /// After an abort it returns as after an end, or with an error: which of them is the runtime's
+    /// affair.
+    ///
+    /// # Errors
+    /// [`RunError`]. After [`RunError::Invalid`] nothing has happened.
+    pub fn generate(
+        &mut self,
+        params: &GenerateParams<'_>,
+        receiver: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.check_run(params)?;
+        let number = self.abort.run_begins();
+        let mut run = RunInProgress {
+            receiver,
+            abort: self.abort.clone(),
+            number,
+            panic: None,
+            failed: false,
+            perf: None,
+        };
+        let status = self.call_run(params, (&raw mut run).cast());
+        self.abort.run_ended();
+        outcome(status, run)
+    }
+
+    fn call_run(&self, params: &GenerateParams<'_>, userdata: *mut c_void) -> c_int {
+        // The library takes a pointer that it could write through, so it gets a copy of its own.
+        let mut tokens = params.tokens.to_vec();
+        match self.table.group {
+            GroupFns::E { run, .. } => {
+                let mut input = params::input_e(&mut tokens);
+                let mut infer = params::infer_e();
+                // SAFETY: the handle is live (we own it) and idle (`&mut` in `generate`); the
+                // structures are this group's and live, like all they point to, until it returns.
+                unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
+            }
+            GroupFns::F { run, .. } => {
+                let mut input = params::input_f(&mut tokens);
+                let mut sampling = self.sampling.with(&params.sampling);
+                let mut infer = params::infer_f(&mut sampling, params.tokens_max);
+                // SAFETY: as above.
+                unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
+            }
+        }
+    }
+
+    fn check_run(&self, params: &GenerateParams<'_>) -> Result<(), RunError> {
+        let invalid = |reason: String| Err(RunError::Invalid(reason));
+        let context = self.context_tokens_max;
+        if params.tokens.is_empty() {
+            return invalid("the prompt is empty".to_owned());
+        }
+        // The library may crash on a prompt that does not fit.
+        if u32::try_from(params.tokens.len()).is_ok_and(|tokens| tokens < context) {
+            return if params.tokens_max == 0 {
+                invalid("a run needs room for at least one token".to_owned())
+            } else {
+                Ok(())
+            };
+        }
+        let tokens = params.tokens.len();
+        invalid(format!("the prompt has {tokens} tokens, the context holds {context}"))
+    }
+
+    /// Tokens in the KV cache; none where the runtime does not say.
+    pub fn kv_cache_tokens(&self) -> Option<u32> {
+        if !self.profile.kv_cache_size {
+            return None;
+        }
+        let mut sizes: [c_int; BATCHES_MAX] = [0; BATCHES_MAX];
+        // SAFETY: the handle is live and idle (a run takes `&mut self`); there is room for every
+        // batch.
+        let status = unsafe { (self.table.kv_cache_size)(self.handle, sizes.as_mut_ptr()) };
+        if status == 0 { u32::try_from(sizes[0]).ok() } else { None }
+    }
+
+    /// Empties the KV cache but for the system prompt; returns whether the runtime did.
+    pub fn clear_kv_cache(&mut self) -> bool {
+        const KEEP_SYSTEM: c_int = 1;
+        let all: *mut c_int = ptr::null_mut();
+        // SAFETY: the handle is live and idle; null ranges mean everything.
+        unsafe { (self.table.clear_kv_cache)(self.handle, KEEP_SYSTEM, all, all) == 0 }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // First nobody may abort any more; the lock is free again before the calls that may hang.
+        self.abort.forget();
+        // SAFETY: the handle is live and idle.
+        let _: c_int = unsafe { (self.table.release_prompt_cache)(self.handle) };
+        // SAFETY: last use of the handle, and no copy is left: the abort handle's is null.
+        let _: c_int = unsafe { (self.table.destroy)(self.handle) };
+    }
+}
+
+/// What became of a run whose call has returned.
+fn outcome(status: c_int, run: RunInProgress<'_>) -> Result<RunEnd, RunError> {
+    if let Some(panic) = run.panic {
+        let words = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned());
+        return Err(RunError::Panicked(words.unwrap_or_else(|| "no message".to_owned())));
+    }
+    if run.failed {
+        return Err(RunError::Reported);
+    }
+    if status != 0 {
+        return Err(RunError::Refused);
+    }
+    Ok(RunEnd { perf: run.perf })
+}
+
+/// Refuses what the runtime would refuse without a word, or crash on.
+fn check(profile: &Profile, params: &LoadParams) -> Result<(), LoadError> {
+    let (max, step) = (profile.context_tokens_max, profile.context_tokens_step);
+    let context = params.context_tokens_max;
+    if context == 0 || context > max || !context.is_multiple_of(step) {
+        return Err(LoadError::Invalid(format!(
+            "a context of {context} tokens: the runtime takes multiples of {step} up to {max}"
+        )));
+    }
+    if params.ignore_eos && !profile.ignore_eos {
+        return Err(LoadError::Invalid(
+            "this release of the runtime cannot ignore the end of sequence".to_owned(),
+        ));
+    }
+    if params.cpu_mask.is_some_and(|mask| !(1..=8).contains(&mask.count_ones())) {
+        return Err(LoadError::Invalid("the runtime computes on 1 to 8 CPUs".to_owned()));
+    }
+    if params.base_domain.is_some_and(|domain| domain > 15) {
+        return Err(LoadError::Invalid("the NPU's address domains are 0 to 15".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The thread that owns the model: loads it, answers prompts one after another, frees it.
+
+use std::{
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender},
+    },
+};
+
+use rkllama_npu::{GenerateParams, RunEnd, RunError};
+use rkllama_protocol::{End, FromWorker, Generate, Load, Loaded, Stats};
+
+use crate::{
+    EXIT_ASKED, EXIT_LOAD_FAILED,
+    control::Control,
+    outlet::{Outlet, ServerGone, say},
+    runtime::{Model, Runtime, sampling},
+    tally::{Bounds, Tally, Verdict},
+};
+
+/// What the main thread waits for when the worker leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// No call that answers a prompt is under way, and none will be.
+    Idle,
+    /// The model has been freed.
+    Freed,
+}
+
+/// What the run thread needs.
+pub(crate) struct RunThread<R> {
+    pub(crate) runtime: R,
+    pub(crate) loads: Receiver<Load>,
+    pub(crate) runs: Receiver<Generate>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) farewell: SyncSender<Farewell>,
+    /// Ends the main thread's reading when this thread ends, however it ends.
+    pub(crate) wake_main: WakeMain,
+}
+
+/// Shuts the reading half of the socket when dropped.
+pub(crate) struct WakeMain(pub(crate) UnixStream);
+
+impl Drop for WakeMain {
+    fn drop(&mut self) {
+        // It may be shut already; then the main thread knows.
+        let _ = self.0.shutdown(Shutdown::Read);
+    }
+}
+
+impl<R: Runtime> RunThread<R> {
+    /// Runs until the senders of loads and runs are gone; returns the process's exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let Ok(load) = self.loads.recv() else {
+            return EXIT_ASKED;
+        };
+        let model = match self.runtime.load(&load) {
+            Ok(model) => model,
+            Err(reason) => {
+                say(format_args!("cannot load {}: {reason}", load.model.display()));
+                // If the server is gone it does not need to know, and we leave anyway.
+                let _ = self.outlet.send(&FromWorker::LoadFailed(reason));
+                return EXIT_LOAD_FAILED;
+            }
+        };
+        self.control.loaded(model.aborter());
+        let mut answering = Answering {
+            model,
+            context_tokens_max: load.context_tokens_max,
+            ignore_eos: load.ignore_eos,
+            control: &self.control,
+            outlet: &self.outlet,
+        };
+        // Without a server nothing is left to do but to leave.
+        if answering.announce().is_ok() {
+            while let Ok(generate) = self.runs.recv() {
+                if answering.answer(&generate).is_err() {
+                    break;
+                }
+            }
+        }
+        // The channel has room for both; without a receiver the main thread has given up waiting
+        // and is about to end the process.
+        let _ = self.farewell.send(Farewell::Idle);
+        drop(answering);
+        let _ = self.farewell.send(Farewell::Freed);
+        drop(self.wake_main);
+        EXIT_ASKED
+    }
+}
+
+struct Answering<'a, M> {
+    model: M,
+    context_tokens_max: u32,
+    ignore_eos: bool,
+    control: &'a Control,
+    outlet: &'a Outlet,
+}
+
+impl<M: Model> Answering<'_, M> {
+    fn announce(&self) -> Result<(), ServerGone> {
+        self.outlet.send(&FromWorker::Loaded(Loaded {
+            runtime_version: self.model.version().to_owned(),
+            sampling_per_run: self.model.profile().sampling_per_run,
+            load_ms: self.model.load_ms(),
+        }))
+    }
+
+    /// Answers one prompt and says how it ended, when the runtime is idle again.
+    fn answer(&mut self, generate: &Generate) -> Result<(), ServerGone> {
+        let end = self.run(generate);
+        self.control.run_over();
+        self.outlet.send(&FromWorker::End(end))
+    }
+
+    fn run(&mut self, generate: &Generate) -> End {
+        let run = generate.run;
+        let prompt_tokens = u32::try_from(generate.tokens.len()).unwrap_or(u32::MAX);
+        let room = self.context_tokens_max.saturating_sub(prompt_tokens);
+        let profile = self.model.profile();
+        let bounds = Bounds {
+            run,
+            tokens_max: generate.tokens_max.min(room).max(1),
+            stop_tokens: &generate.stop_tokens,
+            runtime_counts: profile.tokens_max_per_run,
+            runtime_stops: !self.ignore_eos,
+        };
+        let params = GenerateParams {
+            tokens: &generate.tokens,
+            sampling: sampling(&generate.sampling),
+            tokens_max: bounds.tokens_max,
+        };
+        let mut tally = Tally::new(bounds, self.control, self.outlet);
+        self.control.enter(run);
+        if self.control.is_stopping() {
+            // Asked for before the runtime was: it need not be.
+            self.control.left();
+            return End::Aborted(Stats { run, ..Stats::default() });
+        }
+        let result = self.model.generate(&params, &mut |piece| tally.take(piece));
+        let aborted = self.control.left();
+        let (tokens, pieces, verdict) = (tally.tokens, tally.pieces, tally.verdict);
+        self.mend_kv_cache(&result, aborted, prompt_tokens, pieces);
+        let cached_tokens = self.cached_tokens(&result, prompt_tokens);
+        let stats = Stats { run, tokens, cached_tokens };
+        let own_end = || {
+            if self.control.is_stopping() {
+                Verdict::Aborted
+            } else if prompt_tokens.saturating_add(tokens) >= self.context_tokens_max {
+                Verdict::Length
+            } else {
+                Verdict::Stop
+            }
+        };
+        match result {
+            Ok(_) => end(verdict.unwrap_or_else(own_end), stats),
+            // What a runtime says about a run that it was told to break off is not news.
+            Err(RunError::Reported | RunError::Refused) if aborted => {
+                end(verdict.unwrap_or(Verdict::Aborted), stats)
+            }
+            Err(err) => End::Failed { run, reason: err.to_string() },
+        }
+    }
+
+    /// Empties the KV cache after a run that was broken off, unless it holds what we think.
+    fn mend_kv_cache(
+        &mut self,
+        result: &Result<RunEnd, RunError>,
+        aborted: bool,
+        prompt_tokens: u32,
+        pieces: u32,
+    ) {
+        let broken = match result {
+            Ok(_) => aborted,
+            Err(RunError::Invalid(_)) => false,
+            Err(RunError::Reported | RunError::Refused | RunError::Panicked(_)) => true,
+        };
+        if !broken || !self.model.profile().kv_doubtful_after_abort {
+            return;
+        }
+        // The last token was given out and not yet computed with.
+        let expected = prompt_tokens.saturating_add(pieces.max(1)) - 1;
+        if self.model.kv_cache_tokens() != Some(expected) && !self.model.clear_kv_cache() {
+            // The runtime still matches every prompt with what it holds, so the answers stay right
+            // as far as its own matching is.
+            say(format_args!("the runtime could not clear its KV cache"));
+        }
+    }
+
+    fn cached_tokens(&self, result: &Result<RunEnd, RunError>, prompt_tokens: u32) -> u32 {
+        match result {
+            Ok(RunEnd { perf: Some(perf) }) if self.model.profile().prefill_tokens_trusted => {
+                prompt_tokens.saturating_sub(perf.prefill_tokens)
+            }
+            Ok(_) | Err(_) => 0,
+        }
+    }
+}
+
+const fn end(verdict: Verdict, stats: Stats) -> End {
+    match verdict {
+        Verdict::Stop => End::Stop(stats),
+        Verdict::Length => End::Length(stats),
+        Verdict::Aborted => End::Aborted(stats),
+    }
+}

@@ -1,0 +1,114 @@
+//! What the worker's loop needs of a runtime: a seam, so that the loop is tested without a library.
+
+use rkllama_npu::{
+    AbortHandle, GenerateParams, Library, LoadParams, Piece, Profile, RunEnd, RunError, Sampling,
+    Session,
+};
+use rkllama_protocol::{Load, RunSampling};
+
+/// Loads models.
+pub(crate) trait Runtime: Send + 'static {
+    /// A loaded model.
+    type Model: Model;
+
+    /// Opens the library and loads the model; blocks. The error names what is wrong.
+    fn load(&mut self, load: &Load) -> Result<Self::Model, String>;
+}
+
+/// A loaded model. Used by one thread; dropping it frees it.
+pub(crate) trait Model {
+    /// The runtime's release.
+    fn version(&self) -> &str;
+    /// What is known of that release.
+    fn profile(&self) -> &'static Profile;
+    /// Time that the runtime took to load, in milliseconds.
+    fn load_ms(&self) -> u64;
+    /// Aborts the run that is under way, if one is; called from another thread.
+    fn aborter(&self) -> Box<dyn Fn() + Send>;
+    /// As [`Session::generate`].
+    fn generate(
+        &mut self,
+        params: &GenerateParams<'_>,
+        receiver: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<RunEnd, RunError>;
+    /// As [`Session::kv_cache_tokens`].
+    fn kv_cache_tokens(&self) -> Option<u32>;
+    /// As [`Session::clear_kv_cache`].
+    fn clear_kv_cache(&mut self) -> bool;
+}
+
+/// The vendor's library.
+pub(crate) struct Vendor;
+
+/// A model loaded by the vendor's library.
+pub(crate) struct VendorModel {
+    version: String,
+    session: Session,
+}
+
+impl Runtime for Vendor {
+    type Model = VendorModel;
+
+    fn load(&mut self, load: &Load) -> Result<VendorModel, String> {
+        let library = Library::open(&load.runtime).map_err(|err| err.to_string())?;
+        let params = LoadParams {
+            model: load.model.clone(),
+            context_tokens_max: load.context_tokens_max,
+            sampling: sampling(&load.sampling),
+            ignore_eos: load.ignore_eos,
+            cpu_mask: None,
+            base_domain: None,
+        };
+        let session = Session::load(&library, &params).map_err(|err| err.to_string())?;
+        Ok(VendorModel { version: library.inspection().version.clone(), session })
+    }
+}
+
+impl Model for VendorModel {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn profile(&self) -> &'static Profile {
+        self.session.profile()
+    }
+
+    fn load_ms(&self) -> u64 {
+        u64::try_from(self.session.load_time().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn aborter(&self) -> Box<dyn Fn() + Send> {
+        let abort: AbortHandle = self.session.abort_handle();
+        Box::new(move || {
+            abort.abort();
+        })
+    }
+
+    fn generate(
+        &mut self,
+        params: &GenerateParams<'_>,
+        receiver: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.session.generate(params, receiver)
+    }
+
+    fn kv_cache_tokens(&self) -> Option<u32> {
+        self.session.kv_cache_tokens()
+    }
+
+    fn clear_kv_cache(&mut self) -> bool {
+        self.session.clear_kv_cache()
+    }
+}
+
+/// The frame's sampling in the domain's terms.
+pub(crate) const fn sampling(of: &RunSampling) -> Sampling {
+    Sampling {
+        temperature: Some(of.temperature),
+        top_p: Some(of.top_p),
+        top_k: of.top_k,
+        repeat_penalty: Some(of.repeat_penalty),
+        frequency_penalty: Some(of.frequency_penalty),
+        presence_penalty: Some(of.presence_penalty),
+    }
+}

@@ -75,8 +75,17 @@ mod tests {
     #[test]
     fn listen_and_runtime_repeat() {
         let cli = Cli::parse_from([
-            "rkllama", "serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--runtime",
-            "/a", "--runtime", "/b", "--debug",
+            "rkllama",
+            "serve",
+            "--listen",
+            "127.0.0.1:1",
+            "--listen",
+            "[::1]:2",
+            "--runtime",
+            "/a",
+            "--runtime",
+            "/b",
+            "--debug",
         ]);
         let Command::Serve(args) = cli.command else { panic!("not serve") };
         assert_eq!(args.listen, ["127.0.0.1:1", "[::1]:2"]);

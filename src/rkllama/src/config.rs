@@ -154,12 +154,13 @@ fn explain(error: figment::Error) -> anyhow::Error {
         .into_iter()
         .map(|fault| {
             let key = fault.path.join(".");
-            let source = fault.metadata.as_ref().map_or_else(String::new, |metadata| {
-                match metadata.source.as_ref() {
-                    Some(source) => format!(" in {source}"),
-                    None => format!(" in {}", metadata.name),
-                }
-            });
+            let source =
+                fault.metadata.as_ref().map_or_else(String::new, |metadata| {
+                    match metadata.source.as_ref() {
+                        Some(source) => format!(" in {source}"),
+                        None => format!(" in {}", metadata.name),
+                    }
+                });
             if key.is_empty() {
                 format!("{}{source}", fault.kind)
             } else {
@@ -170,7 +171,8 @@ fn explain(error: figment::Error) -> anyhow::Error {
     anyhow::anyhow!("configuration: {}", lines.join("; "))
 }
 
-fn data_home() -> PathBuf {
+/// Where this user's programs keep their data.
+pub(crate) fn data_home() -> PathBuf {
     xdg("XDG_DATA_HOME", ".local/share")
 }
 

@@ -9,7 +9,7 @@ use std::{env, future::Future, io::Write, sync::Arc, time::Duration};
 use anyhow::Context;
 use rkllama_core::Engine;
 use rkllama_engine::{EngineConfig, NpuEngine, WorkerCommand};
-use rkllama_models::Store;
+use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -52,7 +52,7 @@ fn log_to_stderr(debug: bool) {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
-    let models = Arc::new(Store::open(config.models.clone()));
+    let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(Libraries::find(&config.runtime));
     let engine = NpuEngine::new(engine_config(&config.limits)?, models.clone(), libraries);
     for problem in engine.problems() {
@@ -122,7 +122,12 @@ fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) -> impl Future<Outp
 
 /// Waits for a signal, then for the drain or another signal, then stops the engine, which gives
 /// every stream that still runs its error event.
-async fn end(mut signals: Signals, stages: watch::Sender<Stage>, drain: Duration, engine: NpuEngine) {
+async fn end(
+    mut signals: Signals,
+    stages: watch::Sender<Stage>,
+    drain: Duration,
+    engine: NpuEngine,
+) {
     signals.next().await;
     tracing::info!(drain_ms = drain.as_millis(), "stopping");
     stages.send_replace(Stage::Draining);

@@ -1,0 +1,200 @@
+//! The vendor libraries on this machine, and which of them a model gets.
+//!
+//! They are read as files at start and never loaded here. What is known of their releases comes
+//! from `rkllama-npu`; the engine, which must not see that crate, asks through its port.
+
+use std::{
+    cmp::Reverse,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rkllama_core::{EngineError, Model, Problem};
+use rkllama_engine::{RuntimeChoice, Runtimes};
+use rkllama_npu::{Inspection, inspect};
+
+use crate::config;
+
+/// The name under which the vendor ships it.
+const FILE_NAME: &str = "librkllmrt.so";
+/// Where installers put it.
+const USUAL_FOLDERS: [&str; 4] =
+    ["/usr/lib", "/usr/local/lib", "/usr/lib/aarch64-linux-gnu", "/var/lib/rkllama/runtimes"];
+
+/// What was found where.
+#[derive(Debug, Default)]
+pub(crate) struct Libraries {
+    usable: Vec<Inspection>,
+    /// One text for each file that cannot be used, naming it and its version.
+    refused: Vec<String>,
+    /// Places in which there was nothing.
+    empty: Vec<PathBuf>,
+}
+
+impl Libraries {
+    /// Looks at the files and folders that were named, or at the usual folders.
+    pub(crate) fn find(named: &[PathBuf]) -> Self {
+        let usual: Vec<PathBuf>;
+        let places = if named.is_empty() {
+            usual = usual_folders();
+            &usual
+        } else {
+            named
+        };
+        let mut found = Self::default();
+        for place in places {
+            found.look_at(place);
+        }
+        found
+    }
+
+    fn look_at(&mut self, place: &Path) {
+        let files = if place.is_dir() { libraries_in(place) } else { vec![place.to_owned()] };
+        if files.is_empty() || !place.exists() {
+            self.empty.push(place.to_owned());
+            return;
+        }
+        let mut usable = Vec::new();
+        for file in files {
+            match inspect(&file) {
+                Ok(inspection) => {
+                    let Inspection { version, build, .. } = &inspection;
+                    tracing::info!(path = %file.display(), version, build, "runtime found");
+                    usable.push(inspection);
+                }
+                Err(error) => self.refused.push(error.to_string()),
+            }
+        }
+        // Within one folder the newest is tried first; the order of places is the operator's.
+        usable.sort_by_key(|library| Reverse(release(&library.version)));
+        self.usable.extend(usable);
+    }
+
+    /// Why there is nothing to use, naming every file and folder.
+    fn nothing_usable(&self) -> String {
+        let mut reasons = self.refused.clone();
+        if !self.empty.is_empty() {
+            let places: Vec<String> =
+                self.empty.iter().map(|place| place.display().to_string()).collect();
+            reasons.push(format!("no {FILE_NAME} in {}", places.join(", ")));
+        }
+        format!(
+            "no usable RKLLM runtime: {}. Install the vendor's library or name it with --runtime",
+            reasons.join("; ")
+        )
+    }
+}
+
+impl Runtimes for Libraries {
+    fn choose(&self, model: &Model) -> Result<RuntimeChoice, EngineError> {
+        let fitting = match &model.runtime {
+            None => self.usable.first(),
+            Some(wanted) => self.usable.iter().find(|library| library.version == *wanted),
+        };
+        let Some(library) = fitting else {
+            let reason = match &model.runtime {
+                Some(wanted) if !self.usable.is_empty() => {
+                    let there: Vec<String> = self
+                        .usable
+                        .iter()
+                        .map(|library| format!("{} ({})", library.version, library.path.display()))
+                        .collect();
+                    format!(
+                        "model '{}' asks for RKLLM runtime {wanted}; there is {}",
+                        model.id,
+                        there.join(", ")
+                    )
+                }
+                _ => self.nothing_usable(),
+            };
+            return Err(EngineError::Runtime { reason });
+        };
+        let ignore_eos = toolkit_of(&model.weights)
+            .is_some_and(|toolkit| library.profile.eos_untrusted(&toolkit));
+        Ok(RuntimeChoice { path: library.path.clone(), ignore_eos })
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let details =
+            if self.usable.is_empty() { vec![self.nothing_usable()] } else { self.refused.clone() };
+        let problem = |detail| Problem { subject: "runtime".to_owned(), detail };
+        details.into_iter().map(problem).collect()
+    }
+}
+
+fn usual_folders() -> Vec<PathBuf> {
+    let own = config::data_home().join("rkllama/runtimes");
+    [own].into_iter().chain(USUAL_FOLDERS.map(PathBuf::from)).collect()
+}
+
+/// The libraries in a folder and one folder below it, where releases lie side by side.
+fn libraries_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = entries(folder)
+        .into_iter()
+        .map(|entry| if entry.is_dir() { entry.join(FILE_NAME) } else { entry })
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("librkllmrt") && name.contains(".so") && file.is_file()
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.filter_map(Result::ok).map(|entry| entry.path()).collect()
+}
+
+/// The numbers of a version, for ordering only.
+fn release(version: &str) -> Vec<u32> {
+    version.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
+/// The toolkit that converted a model, as the vendor's naming convention has it at the end of the
+/// file's name: `…-v1.2.3.rkllm`, `…_1.2.3-RKLLM.rkllm`.
+fn toolkit_of(weights: &Path) -> Option<String> {
+    let stem = weights.file_stem()?.to_str()?;
+    let stem = stem.strip_suffix("-RKLLM").unwrap_or(stem);
+    let (_, last) = stem.rsplit_once(['-', '_'])?;
+    let version = last.strip_prefix('v').unwrap_or(last);
+    let parts: Vec<&str> = version.split('.').collect();
+    let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (parts.len() == 3 && parts.iter().all(number)).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_toolkit_stands_at_the_end_of_the_name() {
+        for (name, toolkit) in [
+            ("Qwen3-1.7B-rk3588-w8a8-opt-1-v1.2.3.rkllm", Some("1.2.3")),
+            ("Qwen3-1.7B-RK3588-W8A8-Normal-v1.2.1-RKLLM.rkllm", Some("1.2.1")),
+            ("model_1.3.0.rkllm", Some("1.3.0")),
+            ("model-ratio-0.5.rkllm", None),
+            ("model.rkllm", None),
+            ("v1.2.3-base.rkllm", None),
+        ] {
+            assert_eq!(toolkit_of(Path::new(name)).as_deref(), toolkit, "{name}");
+        }
+    }
+
+    #[test]
+    fn newer_releases_come_first() {
+        assert!(release("1.10.0") > release("1.9.3"));
+        assert!(release("1.3.1") > release("1.3.0"));
+    }
+
+    #[test]
+    fn nothing_found_names_every_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("librkllmrt.so");
+        fs::write(&file, "text").unwrap();
+        let found = Libraries::find(&[file.clone(), "/nowhere".into()]);
+        let text = found.problems().remove(0).detail;
+        assert!(text.contains(&file.display().to_string()), "{text}");
+        assert!(text.contains("no librkllmrt.so in /nowhere"), "{text}");
+    }
+}

@@ -170,6 +170,8 @@ pub(crate) fn chunks(opened: Opened, envelope: Envelope) -> BoxStream<'static, B
     let Opened { generation, first, .. } = opened;
     let first = futures_util::stream::iter(first.map(Ok::<_, EngineError>));
     let mut events = first.chain(generation);
+    // The body is polled outside of the request's span: what it logs would have no request id.
+    let span = tracing::Span::current();
     let stream = async_stream::stream! {
         let mut has_begun = false;
         loop {
@@ -179,7 +181,7 @@ pub(crate) fn chunks(opened: Opened, envelope: Envelope) -> BoxStream<'static, B
                 yield encode(&envelope.role());
             }
             match event {
-                Some(Ok(Event::Started(started))) => name_in_log(&started),
+                Some(Ok(Event::Started(started))) => span.in_scope(|| name_in_log(&started)),
                 Some(Ok(Event::Text(text))) => yield encode(&envelope.text(text)),
                 Some(Ok(Event::Finished(finished))) => {
                     yield encode(&envelope.finish(&finished));
@@ -189,11 +191,11 @@ pub(crate) fn chunks(opened: Opened, envelope: Envelope) -> BoxStream<'static, B
                     break;
                 }
                 Some(Err(error)) => {
-                    yield encode_error(&failure::engine(error));
+                    yield span.in_scope(|| encode_error(&failure::engine(error)));
                     break;
                 }
                 None => {
-                    yield encode_error(&failure::broken_off());
+                    yield span.in_scope(|| encode_error(&failure::broken_off()));
                     break;
                 }
             }

@@ -12,7 +12,10 @@ use poem_openapi::{
 use rkllama_core::{EngineError, ModelError};
 use rkllama_http::{ApiError, ApiJson};
 
-use crate::{refusal::invalid, wire::ErrorResponse};
+use crate::{
+    refusal::{echo, invalid},
+    wire::ErrorResponse,
+};
 
 /// Seconds until a queue may have moved: an answer of a few dozen tokens takes about as long.
 const QUEUE_RETRY_AFTER_S: u32 = 5;
@@ -55,7 +58,7 @@ pub(crate) fn model(error: ModelError) -> ApiError {
         ModelError::NotFound { name } => ApiError::new(
             StatusCode::NOT_FOUND,
             "invalid_request_error",
-            format!("The model `{name}` does not exist or you do not have access to it."),
+            format!("The model `{}` does not exist or you do not have access to it.", echo(&name)),
         )
         .code("model_not_found"),
         ModelError::Ambiguous { .. } => invalid(words).code("model_ambiguous").param("model"),

@@ -3,8 +3,14 @@
 use poem::http::StatusCode;
 use rkllama_http::{ApiError, BodyError};
 
-/// Longest piece of a client's value that is repeated to it.
-const ECHO_LEN_MAX: usize = 64;
+/// Longest piece of a client's value that is repeated to it, in characters: any model's name, and
+/// not the 32 MiB that a body may have.
+const ECHO_LEN_MAX: usize = 200;
+
+/// The beginning of a client's value, to be repeated to it.
+pub(crate) fn echo(value: &str) -> String {
+    value.chars().take(ECHO_LEN_MAX).collect()
+}
 
 /// A request at fault.
 pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
@@ -119,6 +125,9 @@ fn data(path: Option<String>, reason: &str) -> ApiError {
         let (got, expected) = (got_in_words(got), expected_in_words(expected));
         invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
             .code("invalid_type")
+    } else if let Some(field) = reason.strip_prefix("duplicate field `") {
+        let field = field.trim_end_matches('`');
+        invalid(format!("Invalid body: the field '{field}' is there twice.")).code("invalid_value")
     } else {
         invalid(format!("Invalid value for '{param}'."))
             .code("invalid_value")
@@ -135,12 +144,12 @@ fn unknown_variant(rest: &str) -> ApiError {
     let (value, expected) = rest.rsplit_once("`, expected ").unwrap_or((rest, ""));
     let supported: Vec<_> =
         expected.split('`').skip(1).step_by(2).map(|name| format!("'{name}'")).collect();
-    let echo: String = value.chars().take(ECHO_LEN_MAX).collect();
+    let value = echo(value);
     let supported = match supported.as_slice() {
         [most @ .., last] if !most.is_empty() => format!("{}, and {last}", most.join(", ")),
         few => few.concat(),
     };
-    invalid(format!("Invalid value: '{echo}'. Supported values are: {supported}."))
+    invalid(format!("Invalid value: '{value}'. Supported values are: {supported}."))
         .code("invalid_value")
 }
 
@@ -186,7 +195,7 @@ mod tests {
         let error = unknown_variant(&format!("{}`, expected `a` or `b`", "é".repeat(1000)));
         assert_eq!(
             error.message,
-            format!("Invalid value: '{}'. Supported values are: 'a', and 'b'.", "é".repeat(64))
+            format!("Invalid value: '{}'. Supported values are: 'a', and 'b'.", "é".repeat(200))
         );
     }
 

@@ -218,12 +218,24 @@ async fn bodies_that_are_no_json_object() {
     let client =
         TestClient::new(rkllama_openapi::app(state(ScriptedEngine::playing(hello())), limits()));
     let mut all = String::new();
-    for body in ["", "{", "[]", "7", "null", "{} x", "{\"messages\": [}", "\u{0}"] {
+    for body in
+        ["", "{", "[]", "7", "null", "{} x", "{\"messages\": [}", "\u{0}", r#"{"n":1,"n":1}"#]
+    {
         // Without a content type too: people use `curl -d`.
         let response = client.post("/v1/chat/completions").body(body).send().await;
         all += &format!("{body:?}\n{}\n\n", shown(response).await);
     }
     insta::assert_snapshot!(all);
+}
+
+/// An answer to a huge value is small.
+#[tokio::test]
+async fn little_of_a_value_is_repeated() {
+    for huge in [json!({"model": "é".repeat(100_000)}), json!({"tool_choice": "é".repeat(100_000)})]
+    {
+        let answer = shown(ask(hello(), huge).await).await;
+        assert!(answer.len() < 1000, "{} bytes", answer.len());
+    }
 }
 
 #[tokio::test]

@@ -9,11 +9,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use common::{ScriptedEngine, error, hello, limits, state};
+use common::{ScriptedEngine, error, hello, limits, state, text};
 use poem::test::TestClient;
 use rkllama_core::EngineError;
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
+
+const CHAT: &str = "/v1/chat/completions";
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -43,7 +45,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// The log of one request to a server that plays `script`.
-async fn log_of(script: Vec<common::Step>, path: &str) -> Vec<String> {
+async fn log_of(script: Vec<common::Step>, path: &str, is_stream: bool) -> Vec<String> {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(log.clone())
@@ -53,14 +55,16 @@ async fn log_of(script: Vec<common::Step>, path: &str) -> Vec<String> {
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let app = rkllama_openapi::app(state(ScriptedEngine::playing(script)), limits());
-    let request = json!({"model": "tiny", "messages": [{"role": "user", "content": "SECRET"}]});
-    TestClient::new(app).post(path).body_json(&request).send().await;
+    let messages = json!([{"role": "user", "content": "SECRET"}]);
+    let request = json!({"model": "tiny", "stream": is_stream, "messages": messages});
+    let response = TestClient::new(app).post(path).body_json(&request).send().await;
+    response.0.into_body().into_bytes().await.unwrap();
     log.lines()
 }
 
 #[tokio::test]
 async fn a_request_is_one_line_with_its_route_and_without_its_text() {
-    let lines = log_of(hello(), "/v1/chat/completions").await;
+    let lines = log_of(hello(), CHAT, false).await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     for part in
         ["request{id=req_", "method=POST", "route=\"/v1/chat/completions\"", "status=200", "ms="]
@@ -73,7 +77,7 @@ async fn a_request_is_one_line_with_its_route_and_without_its_text() {
 /// Paths hold names, and whatever a scanner likes to put there.
 #[tokio::test]
 async fn the_path_of_an_unknown_route_is_not_logged() {
-    let lines = log_of(hello(), "/v1/SECRET").await;
+    let lines = log_of(hello(), "/v1/SECRET", false).await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("route=\"-\" status=404"), "{}", lines[0]);
     assert!(!lines[0].contains("SECRET"));
@@ -82,8 +86,19 @@ async fn the_path_of_an_unknown_route_is_not_logged() {
 #[tokio::test]
 async fn a_failure_of_ours_is_logged_once_with_its_reason() {
     let script = vec![error(EngineError::Run { reason: "rkllm_run returned -1".into() })];
-    let lines = log_of(script, "/v1/chat/completions").await;
+    let lines = log_of(script, CHAT, false).await;
     let errors: Vec<_> = lines.iter().filter(|line| line.contains("ERROR")).collect();
     assert_eq!((errors.len(), lines.len()), (1, 2), "{lines:?}");
     assert!(errors[0].contains("rkllm_run returned -1"));
+}
+
+/// The body is sent long after the handler has returned; its errors belong to the request still.
+#[tokio::test]
+async fn a_failure_in_the_middle_of_a_stream_is_logged_once_with_the_requests_id() {
+    let broken = error(EngineError::Run { reason: "rkllm_run returned -1".into() });
+    let lines = log_of(vec![text("Hel"), broken], CHAT, true).await;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let id = |line: &str| line.split("id=req_").nth(1).map(|rest| rest[..32].to_owned());
+    assert!(lines[1].contains("ERROR") && lines[1].contains("rkllm_run returned -1"), "{lines:?}");
+    assert_eq!(id(&lines[0]).expect("an id"), id(&lines[1]).expect("an id"));
 }

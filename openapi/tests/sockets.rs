@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{ScriptedEngine, Step, finished, hello, limits, started, state, text};
 use rkllama_core::Finish;
+use rkllama_http::Limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -17,12 +18,16 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start(script: Vec<Step>) -> (SocketAddr, Arc<ScriptedEngine>) {
+    start_with(script, limits()).await
+}
+
+async fn start_with(script: Vec<Step>, limits: Limits) -> (SocketAddr, Arc<ScriptedEngine>) {
     let engine = ScriptedEngine::playing(script);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let app = rkllama_openapi::app(state(Arc::clone(&engine)), limits());
+    let app = rkllama_openapi::app(state(Arc::clone(&engine)), limits.clone());
     tokio::spawn(async move {
-        rkllama_http::serve(vec![listener], app, &limits(), std::future::pending(), PATIENCE).await
+        rkllama_http::serve(vec![listener], app, &limits, std::future::pending(), PATIENCE).await
     });
     (address, engine)
 }
@@ -85,7 +90,8 @@ async fn a_client_that_leaves_cancels_its_answer() {
 /// A client that leaves while the head is still held back.
 #[tokio::test]
 async fn a_client_that_leaves_before_the_head_cancels_its_answer() {
-    let (address, engine) = start(vec![Step::Hang]).await;
+    let limits = Limits { heartbeat: Duration::from_secs(3600), ..limits() };
+    let (address, engine) = start_with(vec![Step::Hang], limits).await;
     let socket = ask(address, true).await;
     until("it runs", || engine.running() == 1).await;
     drop(socket);

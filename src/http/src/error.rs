@@ -100,11 +100,16 @@ impl ApiError {
         let code = self.code.unwrap_or("-");
         let param = self.param.as_deref().unwrap_or("-");
         let detail = self.detail_for_log.as_deref().unwrap_or("-");
-        // A client's mistake is no event for the operator; a failure of ours is.
-        if self.status.is_server_error() {
-            tracing::error!(status, code, param, detail, "{}", self.message);
-        } else {
-            tracing::debug!(status, code, param, detail, "{}", self.message);
+        // A client's mistake is no event for the operator, a failure of ours is, and in between
+        // is what passes or what was refused for a reason that the operator has been told.
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                tracing::warn!(status, code, param, detail, "{}", self.message);
+            }
+            ours if ours.is_server_error() => {
+                tracing::error!(status, code, param, detail, "{}", self.message);
+            }
+            _ => tracing::debug!(status, code, param, detail, "{}", self.message),
         }
     }
 }

@@ -88,17 +88,15 @@ fn check_integer(param: &str, value: Option<i64>, min: i32, max: i32) -> Result<
     Bound::AtMost(max.into()).check(param, value, true)
 }
 
+/// Negative numbers and those too large become the largest.
 fn clamp_u32(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// The limit of the request, else the model's; `None` means to the context's end.
+/// The limit of the request, else the model's. A negative limit asks for all that the context
+/// holds, also where the model has a limit of its own: `None` would leave that one in force.
 fn tokens_max(asked: Option<i64>, model: &Model) -> Option<u32> {
-    match asked {
-        None => model.tokens_max,
-        Some(negative) if negative < 0 => None,
-        Some(tokens) => Some(clamp_u32(tokens)),
-    }
+    asked.map_or(model.tokens_max, |tokens| Some(clamp_u32(tokens)))
 }
 
 /// Empty texts are dropped: they would end every answer at once.

@@ -385,7 +385,7 @@ async fn the_limit_of_tokens() {
         (json!({}), Some(512)),
         (json!({"max_tokens": null}), Some(512)),
         (json!({"max_tokens": 0}), Some(0)),
-        (json!({"max_tokens": -1}), None),
+        (json!({"max_tokens": -1}), Some(u32::MAX)),
         (json!({"max_completion_tokens": 3, "max_tokens": -1}), Some(3)),
         (json!({"max_tokens": 1_000_000_000_000_u64}), Some(u32::MAX)),
     ] {

@@ -78,6 +78,14 @@ faults! {
     ignore_eos_bans: bool,
     /// Lines of noise on stdout at every token.
     stdout_flood: Option<u32>,
+    /// Size of an IOMMU domain in MB (default: 4096).
+    npu_domain_mb: Option<u64>,
+    /// A file through which processes share one board's NPU memory.
+    npu_board: Option<String>,
+    /// A fault in some runs, drawn from this seed.
+    chaos: Option<u64>,
+    /// Other runs of the same process block `rkllm_init` until they end.
+    init_waits_for_runs: bool,
     /// The model's context limit, whatever its file says.
     context_limit: Option<u32>,
 }

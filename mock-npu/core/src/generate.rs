@@ -131,20 +131,15 @@ impl NewModel {
     }
 }
 
-const ENDS: [&str; 9] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|end|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<eos>",
-    "</s>",
+/// Ends of a turn, and ends of a text: of each the first that the tokenizer has.
+const ENDS: [&[&str]; 2] = [
+    &["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>"],
+    &["<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>"],
 ];
 
 fn end_ids(tokenizer: &Tokenizer) -> Vec<u32> {
-    ENDS.iter().filter_map(|text| tokenizer.token_to_id(text)).collect()
+    let first = |texts: &&[&str]| texts.iter().find_map(|text| tokenizer.token_to_id(text));
+    ENDS.iter().filter_map(first).collect()
 }
 
 /// How a family of models marks its turns.

@@ -1,16 +1,18 @@
 //! A loaded model behind an `LLMHandle`: initialisation with its log lines, and what lives on.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::abi::layout::Group;
+use crate::chaos;
 use crate::faults::{self, Faults};
 use crate::latency::{self, Latency};
 use crate::log;
 use crate::lora::Adapter;
+use crate::memory::{self, Reservation};
 use crate::model_file::{self, Model, ModelError, ModelFile, Template};
 use crate::run::Generation;
 use crate::sampler::Sampling;
@@ -105,6 +107,9 @@ pub(crate) struct Handle {
     pub(crate) running: AtomicBool,
     pub(crate) abort: Abort,
     pub(crate) background: Mutex<Option<JoinHandle<()>>>,
+    /// Runs begun so far: chaos counts them.
+    pub(crate) runs: AtomicU64,
+    _memory: Reservation,
 }
 
 /// How an initialisation ends without a handle.
@@ -145,6 +150,9 @@ impl Circumstances {
 
 static INITS: AtomicU32 = AtomicU32::new(0);
 
+/// Runs in progress in this process.
+pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
+
 impl Handle {
     /// Loads a model, printing what the vendor's library prints.
     pub(crate) fn init(runtime: Runtime, param: Option<Param>) -> Result<Arc<Handle>, InitFailure> {
@@ -163,7 +171,9 @@ impl Handle {
         let limit = now.faults.context_limit.unwrap_or(file.max_context_limit);
         print_model(runtime, &file, limit);
         check_param(runtime, &param, &file, limit, &board)?;
-        act_faults(runtime, &now.faults)?;
+        let earlier = INITS.fetch_add(1, Ordering::Relaxed);
+        act_faults(&now.faults)?;
+        let memory = reserve(runtime, &param, &file, &now.faults, earlier)?;
         let model = Model::load(&param.model_path, file, model_file::seed_from_environment())
             .map_err(|error| {
                 log::mock(&error);
@@ -194,14 +204,26 @@ impl Handle {
             running: AtomicBool::new(false),
             abort: Abort::default(),
             background: Mutex::new(None),
+            runs: AtomicU64::new(0),
+            _memory: memory,
             param,
             model,
         }))
     }
 
+    /// Faults that hold outside of a run.
+    pub(crate) fn faults_now(&self) -> Result<Faults, String> {
+        Circumstances::now(Some(self.model.file.script())).map(|now| now.faults)
+    }
+
     /// Circumstances of a run that starts now.
     pub(crate) fn circumstances(&self) -> Result<Circumstances, String> {
-        Circumstances::now(Some(self.model.file.script()))
+        let mut now = Circumstances::now(Some(self.model.file.script()))?;
+        if let Some(seed) = now.faults.chaos {
+            let run = self.runs.fetch_add(1, Ordering::Relaxed);
+            chaos::disturb(&mut now.faults, seed, run);
+        }
+        Ok(now)
     }
 }
 
@@ -331,22 +353,39 @@ fn check_tags(param: &Param) -> Result<(), InitFailure> {
     }
 }
 
-fn act_faults(runtime: Runtime, faults: &Faults) -> Result<(), InitFailure> {
-    let earlier = INITS.fetch_add(1, Ordering::Relaxed);
+/// Takes the model's NPU memory. Without it 1.3.0 dies where a model was loaded before, and the
+/// other releases say so.
+fn reserve(
+    runtime: Runtime,
+    param: &Param,
+    file: &ModelFile,
+    faults: &Faults,
+    earlier: u32,
+) -> Result<Reservation, InitFailure> {
+    let domain_mb = faults.npu_domain_mb.unwrap_or(memory::DOMAIN_MB);
+    let board = faults.npu_board.as_deref().map(Path::new);
+    let mb = memory::model_mb(file.parameters_b, &file.model_dtype);
+    let denied = faults.second_init_no_memory && earlier > 0;
+    let reserved = (!denied).then(|| memory::reserve(mb, param.base_domain_id, domain_mb, board));
+    if let Some(reservation) = reserved.flatten() {
+        return Ok(reservation);
+    }
+    log::raw_stderr("E RKNN: failed to allocate handle, ret: -1, errno: 14, errstr: Bad address\n");
+    if runtime.version == Version::new(1, 3, 0) && earlier > 0 {
+        faults::segfault("no NPU memory for a further model");
+    }
+    Err(refuse("rkllm_init failed"))
+}
+
+fn act_faults(faults: &Faults) -> Result<(), InitFailure> {
     if faults.hang_in_init {
         faults::hang("rkllm_init");
     }
     if faults.sigbus_in_init {
         faults::die(libc::SIGBUS, "sigbus_in_init");
     }
-    if faults.second_init_no_memory && earlier > 0 {
-        log::raw_stderr(
-            "E RKNN: failed to allocate handle, ret: -1, errno: 14, errstr: Bad address\n",
-        );
-        if runtime.version >= Version::new(1, 3, 0) {
-            faults::segfault("second_init_no_memory");
-        }
-        return Err(refuse("rkllm_init failed"));
+    while faults.init_waits_for_runs && RUNNING.load(Ordering::Acquire) > 0 {
+        std::thread::sleep(Duration::from_millis(1));
     }
     if faults.init_null_handle {
         return Err(InitFailure::NullHandle);

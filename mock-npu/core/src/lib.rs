@@ -4,6 +4,7 @@
 //! `librkllmrt.so` below its C ABI, one per ABI group. See `mock-npu/README.md`.
 
 pub mod abi;
+mod chaos;
 mod conversation;
 mod corpus;
 mod faults;
@@ -15,6 +16,7 @@ mod language_model;
 mod latency;
 mod log;
 mod lora;
+mod memory;
 mod model_file;
 mod perf_table;
 mod prompt_cache;

@@ -2,7 +2,7 @@
 //!
 //! The order of the steps is llama.cpp's, on which the vendor's runtime is built.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -76,19 +76,65 @@ impl Logits<'_> {
         }
     }
 
-    /// The tokens that can be among the best `k` after penalties; all of them for `k` ≤ 0.
-    fn pool(&self, k: i32, penalised: usize) -> Vec<(u32, f32)> {
+    /// The tokens that can be among the best `k` after penalties. For `k` ≤ 0 these are all that
+    /// stand out; what is left is a tail that [`Tail`] weighs without looking at each.
+    fn pool(&self, k: i32, counts: &HashMap<u32, f32>) -> Vec<(u32, f32)> {
         let wanted = usize::try_from(k).unwrap_or(0);
+        let enough = wanted + counts.len();
         let mut pool = self.near.clone();
-        let enough = wanted + penalised;
-        if wanted == 0 || enough > self.floor_best.len() {
+        if enough > self.floor_best.len() {
             let all = (0..self.floor.len() as u32).filter(|id| !self.is_near(*id));
             pool.extend(all.map(|id| (id, self.floor[id as usize])));
-        } else if pool.len() < enough || penalised > 0 {
+        } else if wanted == 0 {
+            let said = counts.keys().filter(|id| (**id as usize) < self.floor.len());
+            let mut far: Vec<u32> = self.floor_best.iter().chain(said).copied().collect();
+            far.sort_unstable();
+            far.dedup();
+            let far = far.into_iter().filter(|id| !self.is_near(*id));
+            pool.extend(far.map(|id| (id, self.floor[id as usize])));
+        } else if pool.len() < enough || !counts.is_empty() {
             let best = self.floor_best.iter().filter(|id| !self.is_near(**id)).take(enough);
             pool.extend(best.map(|id| (*id, self.floor[*id as usize])));
         }
         pool
+    }
+}
+
+/// The mass of all floor logits at one temperature, computed once a run: 150,000 exponentials are
+/// too many for every token.
+#[derive(Default)]
+struct Tail {
+    known: Vec<(f32, f64)>,
+}
+
+impl Tail {
+    /// Sum over the floor of e^((logit - top) / temperature), less the part of `pool`.
+    fn mass(
+        &mut self,
+        logits: &Logits<'_>,
+        pool: &[(u32, f32)],
+        top: f32,
+        temperature: f32,
+    ) -> f64 {
+        let weigh = |logit: f32| f64::from(logit / temperature).exp();
+        let known = self.known.iter().find(|(at, _)| *at == temperature).map(|(_, mass)| *mass);
+        let whole = known.unwrap_or_else(|| {
+            let whole = logits.floor.iter().map(|logit| weigh(*logit)).sum();
+            self.known.push((temperature, whole));
+            whole
+        });
+        let floor_of = |id: &u32| logits.floor.get(*id as usize).copied();
+        let held: f64 = pool.iter().filter_map(|(id, _)| floor_of(id)).map(weigh).sum();
+        (whole - held).max(0.0) * (f64::from(-top / temperature)).exp()
+    }
+
+    /// The token of the tail in which a share of its mass ends.
+    fn token(logits: &Logits<'_>, pool: &[(u32, f32)], share: f64) -> u32 {
+        let held: HashSet<u32> = pool.iter().map(|(id, _)| *id).collect();
+        let far: Vec<u32> =
+            (0..logits.floor.len() as u32).filter(|id| !held.contains(id)).collect();
+        // The noise on the floor is small, so that its tokens are as good as equal.
+        far.get((share * far.len() as f64) as usize).or(far.last()).copied().unwrap_or(0)
     }
 }
 
@@ -97,11 +143,12 @@ pub(crate) struct Sampler {
     sampling: Sampling,
     /// Mirostat's running bound on surprise.
     surprise_max: f32,
+    tail: Tail,
 }
 
 impl Sampler {
     pub(crate) fn new(sampling: Sampling) -> Self {
-        Sampler { sampling, surprise_max: 2.0 * sampling.mirostat_tau }
+        Sampler { sampling, surprise_max: 2.0 * sampling.mirostat_tau, tail: Tail::default() }
     }
 
     /// The next token; `chance` in [0, 1) decides the draw.
@@ -114,7 +161,7 @@ impl Sampler {
             (false, 0) => s.top_k,
             (false, _) => 0,
         };
-        let mut pool = logits.pool(k, counts.len());
+        let mut pool = logits.pool(k, &counts);
         self.penalise(&mut pool, &counts);
         pool.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if greedy {
@@ -122,13 +169,12 @@ impl Sampler {
         }
         match s.mirostat {
             1 | 2 => self.pick_mirostat(pool, chance),
-            _ => {
-                if s.top_k > 0 {
-                    pool.truncate(s.top_k as usize);
-                }
+            _ if s.top_k > 0 => {
+                pool.truncate(s.top_k as usize);
                 keep_top_p(&mut pool, s.top_p);
                 draw(&softmax(&pool, s.temperature), &pool, chance)
             }
+            _ => self.pick_from_all(logits, pool, chance),
         }
     }
 
@@ -161,6 +207,47 @@ impl Sampler {
                 };
             }
             *logit -= count * s.frequency_penalty + s.presence_penalty;
+        }
+    }
+
+    /// Without top-k the whole vocabulary takes part: those that stand out one by one, the rest as
+    /// one mass. A top-p that reaches into the rest keeps all of it.
+    fn pick_from_all(
+        &mut self,
+        logits: &Logits<'_>,
+        mut pool: Vec<(u32, f32)>,
+        chance: f64,
+    ) -> u32 {
+        let s = self.sampling;
+        let top = pool.first().map_or(0.0, |(_, logit)| *logit);
+        let weigh =
+            |temperature: f32| move |logit: f32| f64::from((logit - top) / temperature).exp();
+        let mut rest = self.tail.mass(logits, &pool, top, s.temperature);
+        if s.top_p < 1.0 {
+            let near: f64 = pool.iter().map(|(_, logit)| weigh(1.0)(*logit)).sum();
+            let wanted = f64::from(s.top_p) * (near + self.tail.mass(logits, &pool, top, 1.0));
+            let mut sum = 0.0;
+            let last = pool.iter().position(|(_, logit)| {
+                sum += weigh(1.0)(*logit);
+                sum >= wanted
+            });
+            if let Some(last) = last {
+                pool.truncate(last + 1);
+                rest = 0.0;
+            }
+        }
+        let near: f64 = pool.iter().map(|(_, logit)| weigh(s.temperature)(*logit)).sum();
+        let mut left = chance * (near + rest);
+        for (token, logit) in &pool {
+            left -= weigh(s.temperature)(*logit);
+            if left < 0.0 {
+                return *token;
+            }
+        }
+        if rest == 0.0 {
+            pool.last().map_or(0, |p| p.0)
+        } else {
+            Tail::token(logits, &pool, left / rest)
         }
     }
 
@@ -319,6 +406,20 @@ mod tests {
                 Sampler::new(sampling).pick(&none, &context, chance)
             );
         }
+    }
+
+    #[test]
+    fn without_top_k_the_tail_is_drawn_as_often_as_its_mass() {
+        let floor: Vec<f32> = vec![0.0; 1000];
+        let best: Vec<u32> = (0..20).collect();
+        let logits = Logits { near: vec![(0, 5.0)], floor: &floor, floor_best: &best };
+        let mut sampler = Sampler::new(PLAIN);
+        let drawn: Vec<u32> =
+            (0..1000).map(|n| sampler.pick(&logits, &[], f64::from(n) / 1e3)).collect();
+        // e^5 against 999 tokens of weight 1.
+        let top = drawn.iter().filter(|token| **token == 0).count();
+        assert!((top as f32 - 1000.0 * 148.4 / 1147.4).abs() < 3.0, "{top}");
+        assert!(drawn.iter().any(|token| *token > 990), "the far end is reached");
     }
 
     #[test]

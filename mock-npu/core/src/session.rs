@@ -94,7 +94,7 @@ impl Session {
             log::warn("The rwkv model does not support loading prompt cache!");
             return true;
         }
-        let faults = handle.circumstances().map(|now| now.faults).unwrap_or_default();
+        let faults = handle.faults_now().unwrap_or_default();
         if self.is_aborted && faults.crash_load_cache_after_abort {
             faults::segfault("crash_load_cache_after_abort");
         }

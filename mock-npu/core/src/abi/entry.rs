@@ -14,7 +14,7 @@ use super::layout::{Group, Layout};
 use super::raw::{View, array_of, bytes_of};
 use super::result::{Callback, CallbackSink, ResultCallback};
 use crate::faults;
-use crate::handle::{Handle, InitFailure, Param, Runtime};
+use crate::handle::{Handle, InitFailure, Param, RUNNING, Runtime};
 use crate::input::{Input, Multimodal, Rows};
 use crate::log;
 use crate::run::{Mode, Request, Run};
@@ -428,8 +428,10 @@ fn perform(handle: &Handle, request: &Request, callback: Callback) -> c_int {
         return FAILED;
     };
     handle.running.store(true, Ordering::Release);
+    RUNNING.fetch_add(1, Ordering::AcqRel);
     let mut sink = CallbackSink::new(handle.runtime.group, callback);
     let returned = Run { handle, session: &mut session, sink: &mut sink }.run(request);
+    RUNNING.fetch_sub(1, Ordering::AcqRel);
     handle.running.store(false, Ordering::Release);
     returned
 }

@@ -36,7 +36,7 @@ static void tap_begin(void) {
 }
 
 /* What the library has printed since the last call. */
-static const char* printed(void) {
+static inline const char* printed(void) {
     static long read_len;
     fflush(stdout);
     ssize_t len = pread(1, tap_log, sizeof tap_log - 1, read_len);
@@ -46,7 +46,7 @@ static const char* printed(void) {
     return tap_log;
 }
 
-static int has(const char* text, const char* part) {
+static inline int has(const char* text, const char* part) {
     return strstr(text, part) != NULL;
 }
 

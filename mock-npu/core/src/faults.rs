@@ -86,6 +86,12 @@ faults! {
     chaos: Option<u64>,
     /// Other runs of the same process block `rkllm_init` until they end.
     init_waits_for_runs: bool,
+    /// `rknn_init` finds no NPU.
+    rknn_no_device: bool,
+    /// `rknn_run` fails to submit.
+    rknn_run_fails: bool,
+    /// `rknn_run` never returns.
+    rknn_hangs: bool,
     /// The model's context limit, whatever its file says.
     context_limit: Option<u32>,
 }

@@ -20,6 +20,7 @@ mod memory;
 mod model_file;
 mod perf_table;
 mod prompt_cache;
+pub mod rknn;
 mod rng;
 mod run;
 mod sampler;

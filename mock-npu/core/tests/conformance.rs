@@ -5,36 +5,17 @@
 //! here. `MOCK_NPU_CFLAGS` adds compiler flags, `-fsanitize=address` for example, and
 //! `MOCK_NPU_WRAPPER` a program to run it under, `valgrind` for example.
 
+mod common;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
 use mock_npu_core::abi::default_param::DEFAULTS_JSON;
 use mock_npu_core::abi::layout::{Group, Layout};
 use mock_npu_core::generate::NewModel;
 use serde_json::Value;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
-}
-
-fn libraries() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        if let Some(folder) = std::env::var_os("MOCK_NPU_LIBS") {
-            return PathBuf::from(folder);
-        }
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-        let built = Command::new("bash")
-            .arg(repository().join("ci/mock"))
-            .env("CARGO_TARGET_DIR", target)
-            .output()
-            .expect("bash runs");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        target.join("mock")
-    })
-}
+use common::{command, compile, libraries, repository};
 
 /// Every size and offset of the group as a line for the C program.
 fn layout_checks(group: Group) -> String {
@@ -75,26 +56,8 @@ fn default_checks(group: Group) -> String {
 fn build(group: Group, library: &Path, folder: &Path) -> PathBuf {
     std::fs::write(folder.join("layout.inc"), layout_checks(group)).expect("written");
     std::fs::write(folder.join("defaults.inc"), default_checks(group)).expect("written");
-    let program = folder.join("rkllm");
-    let mock = repository().join("mock-npu");
-    let header = mock.join(format!("include/rkllm-{}.h", group.name().to_lowercase()));
-    let flags = std::env::var("MOCK_NPU_CFLAGS").unwrap_or_default();
-    let compiled = Command::new("cc")
-        .args(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-include"])
-        .arg(header)
-        .args(flags.split_whitespace())
-        .arg("-I")
-        .arg(folder)
-        .arg(mock.join("conformance/rkllm.c"))
-        .arg("-o")
-        .arg(&program)
-        .arg("-L")
-        .arg(library)
-        .args(["-lrkllmrt", "-lpthread"])
-        .output()
-        .expect("cc runs");
-    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-    program
+    let header = format!("rkllm-{}.h", group.name().to_lowercase());
+    compile("rkllm.c", Some(&header), library, "-lrkllmrt", folder)
 }
 
 /// Ids of the demo's tokenizer, counted in its file.
@@ -117,34 +80,25 @@ fn conform(group: Group, version: &str) {
     let path = folder.join("model.rkllm");
     std::fs::write(&path, model.text(folder).expect("a model")).expect("written");
     std::fs::write(folder.join("foreign"), "GGUF").expect("written");
-    let wrapper = std::env::var("MOCK_NPU_WRAPPER").unwrap_or_default();
-    let mut words = wrapper.split_whitespace();
-    let mut command = match words.next() {
-        Some(wrapper) => {
-            let mut command = Command::new(wrapper);
-            command.args(words).arg(&program);
-            command
-        }
-        None => Command::new(&program),
-    };
-    for name in ["MOCK_NPU_SCRIPT", "MOCK_NPU_FAULTS", "MOCK_NPU_SEED", "MOCK_NPU_TRACE"] {
-        command.env_remove(name);
-    }
-    let output = command
+    let output = command(&program, &library)
         .arg(&path)
         .arg(folder.join("foreign"))
         .args(["64", &vocab_len(&tokenizer).to_string(), version])
         .arg(folder)
-        .env("LD_LIBRARY_PATH", &library)
         .output()
         .expect("the program runs");
+    expect_tap(version, &output);
+}
+
+/// Every line is `ok`, and the plan at the end says that none is missing.
+fn expect_tap(name: &str, output: &std::process::Output) {
     let tap = String::from_utf8_lossy(&output.stdout);
     let failed: Vec<&str> = tap.lines().filter(|line| line.starts_with("not ok")).collect();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(failed.is_empty(), "{version}:\n{}\n{stderr}", failed.join("\n"));
+    assert!(failed.is_empty(), "{name}:\n{}\n{stderr}", failed.join("\n"));
     let last = tap.lines().last().unwrap_or_default();
     let count = tap.lines().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(last, format!("1..{count}"), "{version} ended early: {:?}\n{stderr}", output.status);
+    assert_eq!(last, format!("1..{count}"), "{name} ended early: {:?}\n{stderr}", output.status);
     assert!(output.status.success(), "{:?}\n{stderr}", output.status);
 }
 
@@ -175,4 +129,48 @@ fn group_f_conforms() {
     for version in ["1.3.0", "1.3.1"] {
         conform(Group::F, version);
     }
+}
+
+const ENCODER: &str = r#"RKNN-MOCK 1
+target_platform = "RK3588"
+[[input]]
+name = "pixels"
+dims = [1, 8, 8, 3]
+fmt = "NHWC"
+type = "uint8"
+[[output]]
+name = "embed"
+dims = [1, 4, 16]
+[[output]]
+name = "deep"
+dims = [1, 4, 16]
+"#;
+
+const POINTER: &str = r#"RKNN-MOCK 1
+target_platform = "RK3588"
+kind = "pointer"
+[[input]]
+name = "items"
+dims = [4, 16]
+[[input]]
+name = "query"
+dims = [1, 16]
+[[output]]
+name = "scores"
+dims = [1, 4]
+"#;
+
+#[test]
+fn the_encoder_library_conforms() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let library = libraries().join("1.3.0");
+    let program = compile("rknn.c", None, &library, "-lrknnrt", folder);
+    let files = [("encoder.rknn", ENCODER), ("pointer.rknn", POINTER), ("foreign", "RKNN")];
+    let paths = files.map(|(name, text)| {
+        std::fs::write(folder.join(name), text).expect("written");
+        folder.join(name)
+    });
+    let output = command(&program, &library).args(paths).output().expect("the program runs");
+    expect_tap("rknn", &output);
 }

@@ -80,7 +80,11 @@ async fn first_tokens() {
         while stream.next().await.is_some() {}
     }
     report("time to first token, model loaded", &mut times);
-    println!("{:<44} {:>9.1} MB", "server after it, resident", mb(status_kib(server.pid(), "VmRSS")));
+    println!(
+        "{:<44} {:>9.1} MB",
+        "server after it, resident",
+        mb(status_kib(server.pid(), "VmRSS"))
+    );
 }
 
 async fn stream() {

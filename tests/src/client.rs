@@ -150,13 +150,17 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Reads until `word` has come.
-    pub async fn until(&mut self, word: &str) {
-        while !self.text.contains(word) {
+    /// Reads until the content so far contains `words`.
+    pub async fn until(&mut self, words: &str) {
+        while !Sse::content(&Sse::parse(self.whole_blocks())).contains(words) {
             let bytes = self.bytes.next().await;
-            let bytes = bytes.unwrap_or_else(|| panic!("no {word:?} in {}", self.text)).unwrap();
+            let bytes = bytes.unwrap_or_else(|| panic!("no {words:?} in {}", self.text)).unwrap();
             self.text.push_str(&String::from_utf8_lossy(&bytes));
         }
+    }
+
+    fn whole_blocks(&self) -> &str {
+        self.text.rfind("\n\n").map_or("", |end| &self.text[..end])
     }
 
     /// Reads to the end; everything that ever came.

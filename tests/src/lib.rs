@@ -20,5 +20,5 @@ mod trace;
 pub use client::{Answer, Chat, Sse, Stream};
 pub use models::ModelDir;
 pub use paths::{executable, mock_library, repository, tokenizer_files};
-pub use server::{Server, ServerSetup, process_runs, until};
+pub use server::{Server, ServerSetup, eventually, process_runs, until};
 pub use trace::Trace;

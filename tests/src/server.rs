@@ -32,6 +32,18 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The same, letting other futures of the task go on.
+pub async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Whether a process of this number exists (a zombie does).
 pub fn process_runs(pid: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -97,6 +109,18 @@ impl ServerSetup {
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
+    }
+
+    /// Has the mock follow a script, as fast as it can.
+    #[must_use]
+    pub fn script(self, toml: &str) -> Self {
+        self.env("MOCK_NPU_SCRIPT", toml)
+    }
+
+    /// Has the mock follow a script with the latencies of the script and of the model.
+    #[must_use]
+    pub fn in_real_time(self, script: &str) -> Self {
+        self.script(script).env("MOCK_NPU_SCALE", "1")
     }
 
     /// Adds lines to the configuration file.

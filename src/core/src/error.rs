@@ -50,7 +50,9 @@ pub enum EngineError {
         reason: String,
     },
     /// The prompt leaves no room in the context.
-    #[error("the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}"
+    )]
     ContextExceeded {
         /// Tokens of the rendered prompt.
         prompt_tokens: u32,

@@ -13,7 +13,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// What the client said about sampling.
     pub sampling: Sampling,
-    /// Most tokens to generate; `None` means as many as the context holds. 0 generates nothing.
+    /// Most tokens to generate: 0 generates nothing, more than the context holds means its end,
+    /// `None` leaves it to the model's own setting.
     pub tokens_max: Option<u32>,
     /// Texts that end the answer; none is empty, none is ever part of the answer.
     pub stop: Vec<String>,

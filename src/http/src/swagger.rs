@@ -1,14 +1,18 @@
 //! Swagger UI from `utoipa-swagger-ui`'s embedded files: nothing is loaded from elsewhere, so it
 //! works on a board without a network.
 
-use std::sync::Arc;
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
+use flate2::read::GzDecoder;
 use poem::{
     Endpoint, Request, Response, Result,
-    error::{MethodNotAllowedError, NotFoundError},
-    http::{Method, StatusCode},
+    error::{InternalServerError, MethodNotAllowedError, NotFoundError},
+    http::{Method, StatusCode, header::ACCEPT_ENCODING},
 };
-use utoipa_swagger_ui::Config;
+use utoipa_swagger_ui::{Config, SwaggerFile};
 
 /// What the page needs and nothing else: its own files, inline styles and `data:` images, which
 /// its bundle makes, and requests to this server, which "Try it out" sends.
@@ -48,7 +52,7 @@ impl Endpoint for SwaggerUi {
                 .finish());
         }
         match utoipa_swagger_ui::serve(inner_path, Arc::clone(&self.config)) {
-            Ok(Some(file)) => Ok(page(file)),
+            Ok(Some(file)) => page(file, takes_gzip(&request)),
             Ok(None) => Err(NotFoundError.into()),
             Err(error) => {
                 Err(poem::Error::from_string(error.to_string(), StatusCode::INTERNAL_SERVER_ERROR))
@@ -57,15 +61,33 @@ impl Endpoint for SwaggerUi {
     }
 }
 
-fn page(file: utoipa_swagger_ui::SwaggerFile<'_>) -> Response {
+/// Whether the client said that it takes gzip. Every browser does; `curl` does not unless asked.
+fn takes_gzip(request: &Request) -> bool {
+    let accepted = request.headers().get_all(ACCEPT_ENCODING).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| matches!(coding.split(';').next().map(str::trim), Some("gzip" | "*")))
+}
+
+fn page(file: SwaggerFile<'_>, takes_gzip: bool) -> Result<Response> {
     let response = Response::builder()
         .content_type(&file.content_type)
         .header("content-security-policy", CONTENT_SECURITY_POLICY)
         .header("x-content-type-options", "nosniff")
         .header("referrer-policy", "no-referrer")
-        .header("cache-control", "no-cache");
-    // Every browser takes gzip; `gzpipped` is the crate's spelling.
-    let response =
-        if file.gzpipped { response.header("content-encoding", "gzip") } else { response };
-    response.body(file.bytes.into_owned())
+        .header("cache-control", "no-cache")
+        .header("vary", "accept-encoding");
+    // `gzpipped` is the crate's spelling.
+    Ok(match (file.gzpipped, takes_gzip) {
+        (false, _) => response.body(file.bytes.into_owned()),
+        (true, true) => response.header("content-encoding", "gzip").body(file.bytes.into_owned()),
+        (true, false) => response.body(unpacked(&file.bytes).map_err(InternalServerError)?),
+    })
+}
+
+fn unpacked(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut plain)?;
+    Ok(plain)
 }

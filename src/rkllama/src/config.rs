@@ -209,6 +209,7 @@ where
 }
 
 #[cfg(test)]
+#[allow(clippy::result_large_err, reason = "the signature of figment's test support")]
 mod tests {
     use figment::Jail;
 
@@ -253,8 +254,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_types_name_the_key_and_the_source() {
+        let mut texts = Vec::new();
         Jail::expect_with(|jail| {
-            let mut texts = Vec::new();
             for (file, variable) in [
                 ("lisen = \"127.0.0.1:1\"", None),
                 ("[limits]\nqueue_len_max = 0", None),
@@ -269,9 +270,9 @@ mod tests {
                 let text = gather(jail, &ServeArgs::default()).unwrap_err();
                 texts.push(text.replace(&jail.directory().display().to_string(), "[dir]"));
             }
-            insta::assert_snapshot!(texts.join("\n"));
             Ok(())
         });
+        insta::assert_snapshot!(texts.join("\n"));
     }
 
     #[test]

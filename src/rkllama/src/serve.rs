@@ -4,7 +4,12 @@
 //! then the engine ends what still runs with an error event; then the workers free the NPU. A
 //! second signal skips the first step.
 
-use std::{env, future::Future, io::Write, sync::Arc, time::Duration};
+use std::{
+    env,
+    io::{IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use rkllama_core::Engine;
@@ -47,7 +52,11 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 fn log_to_stderr(debug: bool) {
     let level = if debug { "debug,hyper=info" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -113,11 +122,9 @@ enum Stage {
     Draining,
 }
 
-fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) -> impl Future<Output = ()> {
-    async move {
-        // The sender is gone only when the end has been reached.
-        let _ = stage.wait_for(|stage| *stage >= wanted).await;
-    }
+async fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) {
+    // The sender is gone only when the end has been reached.
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
 }
 
 /// Waits for a signal, then for the drain or another signal, then stops the engine, which gives

@@ -1,6 +1,6 @@
 //! What a person gets who asks.
 
-use rkllama_tests::{Chat, ModelDir, ServerSetup, Sse};
+use rkllama_tests::{Chat, ModelDir, ServerSetup, Sse, until};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -50,8 +50,7 @@ async fn the_first_request_loads_and_the_second_finds_the_model_loaded() {
 #[tokio::test]
 async fn clients_at_once_share_one_load_and_never_each_others_words() {
     let server = ServerSetup::demo()
-        .env(
-            "MOCK_NPU_SCRIPT",
+        .script(
             "[[rule]]\nuser_contains = \"alpha\"\nsay = \"a a a a a a a a\"\n\
              [[rule]]\nuser_contains = \"beta\"\nsay = \"b b b b b b b b\"\n",
         )
@@ -89,9 +88,8 @@ async fn models_have_a_worker_each() {
 #[tokio::test]
 async fn stop_strings_end_the_run_and_leave_no_trace() {
     let server = ServerSetup::demo()
-        .env(
-            "MOCK_NPU_SCRIPT",
-            "[latency]\nscale = 1\ndecode_ms_per_token = 20\n\
+        .in_real_time(
+            "[latency]\ndecode_ms_per_token = 20\n\
              [[rule]]\nuser_contains = \"count\"\n\
              say = \"one two three four five six seven eight nine ten\"\nno_eos = true\n",
         )
@@ -104,8 +102,9 @@ async fn stop_strings_end_the_run_and_leave_no_trace() {
     assert_eq!(whole.content(), "one two three ");
     assert_eq!(whole.finish(), "stop");
     assert_eq!(Sse::content(&events), "one two three ");
-    let trace = server.trace();
-    assert_eq!(trace.calls("rkllm_abort"), 2, "an endless run ends only by abort");
+    // An endless run ends only by abort.
+    until("both runs are ended", || (server.trace().returns("rkllm_run") == 2).then_some(()));
+    assert_eq!(server.trace().calls("rkllm_abort"), 2);
 }
 
 #[tokio::test]
@@ -152,7 +151,7 @@ async fn a_context_beyond_the_models_limit_is_clamped() {
 async fn a_waiting_stream_gives_signs_of_life() {
     let server = ServerSetup::demo()
         .config("[limits]\nheartbeat_ms = 50")
-        .env("MOCK_NPU_SCRIPT", "[latency]\nscale = 1\nprefill_ms = 500\n[[rule]]\nsay = \"late\"")
+        .in_real_time("[latency]\nprefill_ms = 500\n[[rule]]\nsay = \"late\"")
         .start();
     let events = Chat::user("Hello").events(&server).await;
     assert_eq!(Sse::content(&events), "late");

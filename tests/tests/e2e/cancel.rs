@@ -13,7 +13,7 @@ use rkllama_tests::{Chat, Server, ServerSetup, until};
 use rstest::rstest;
 use rustix::net::sockopt::set_socket_linger;
 
-const SLOW: &str = "[latency]\nscale = 1\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
+const SLOW: &str = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
                     [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n";
 
 fn post(server: &Server, chat: &Chat) -> TcpStream {
@@ -43,7 +43,7 @@ async fn closing_aborts_within_a_token(
     #[values(false, true)] stream: bool,
     #[values(false, true)] reset: bool,
 ) {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let mut chat = Chat::user("endless");
     if stream {
         chat = chat.stream();
@@ -79,7 +79,7 @@ async fn closing_aborts_within_a_token(
 #[tokio::test]
 async fn leaving_during_prefill_frees_the_model_when_prefill_ends() {
     let server = ServerSetup::demo()
-        .env("MOCK_NPU_SCRIPT", "[latency]\nscale = 1\nprefill_ms = 700\n[[rule]]\nsay = \"x\"")
+        .in_real_time("[latency]\nprefill_ms = 700\n[[rule]]\nsay = \"x\"")
         .start();
     let socket = post(&server, &Chat::user("Hello"));
     until("prefill is under way", || (server.trace().calls("rkllm_run") == 1).then_some(()));
@@ -96,7 +96,7 @@ async fn leaving_during_prefill_frees_the_model_when_prefill_ends() {
 
 #[tokio::test]
 async fn who_leaves_the_queue_is_never_run() {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let running = post(&server, &Chat::user("endless"));
     until("the run is under way", || (server.trace().tokens() >= 1).then_some(()));
     let waiting = post(&server, &Chat::user("endless too"));

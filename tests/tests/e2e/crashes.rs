@@ -1,9 +1,9 @@
 //! What a client hears when the vendor's runtime dies, and that the next request works.
 
-use rkllama_tests::{Chat, Server, ServerSetup, Sse, until};
+use rkllama_tests::{Chat, Server, ServerSetup, Sse, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
-const SLOW: &str = "[latency]\nscale = 1\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
+const SLOW: &str = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
                     [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
                     [[rule]]\nuser_contains = \"crash\"\nsay = \"one two three four\"\n\
                     crash_at_token = 2\n\
@@ -31,7 +31,7 @@ fn error_at_the_end(events: &[Sse]) -> String {
 
 #[tokio::test]
 async fn a_killed_worker_is_an_error_event_and_the_next_request_works() {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let mut stream = Chat::user("endless").open(&server).await;
     stream.until("on and").await;
 
@@ -43,15 +43,13 @@ async fn a_killed_worker_is_an_error_event_and_the_next_request_works() {
     assert_eq!(server.trace().calls("rkllm_init"), 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_killed_worker_is_an_error_for_a_whole_answer() {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let endless = Chat::user("endless");
     let asked = endless.ask(&server);
     let killed = async {
-        tokio::task::block_in_place(|| {
-            until("the run is under way", || (server.trace().tokens() >= 2).then_some(()));
-        });
+        eventually("the run is under way", || (server.trace().tokens() >= 2).then_some(())).await;
         kill_worker(&server);
     };
     let (answer, ()) = tokio::join!(asked, killed);
@@ -62,7 +60,7 @@ async fn a_killed_worker_is_an_error_for_a_whole_answer() {
 
 #[tokio::test]
 async fn a_segfault_names_its_signal() {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let message = error_at_the_end(&Chat::user("crash").events(&server).await);
     assert!(message.contains("SIGSEGV"), "{message}");
     works_again(&server).await;
@@ -70,7 +68,7 @@ async fn a_segfault_names_its_signal() {
 
 #[tokio::test]
 async fn an_error_state_keeps_the_worker() {
-    let server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let server = ServerSetup::demo().in_real_time(SLOW).start();
     let message = error_at_the_end(&Chat::user("error").events(&server).await);
     assert!(message.contains("the runtime failed while answering"), "{message}");
     works_again(&server).await;

@@ -83,9 +83,8 @@ async fn a_body_beyond_the_limit_is_413() {
 async fn a_full_queue_is_503_with_a_time_to_come_back() {
     let server = ServerSetup::demo()
         .config("[limits]\nqueue_len_max = 1")
-        .env(
-            "MOCK_NPU_SCRIPT",
-            "[latency]\nscale = 1\ndecode_ms_per_token = 50\n\
+        .in_real_time(
+            "[latency]\ndecode_ms_per_token = 50\n\
                                  [[rule]]\nsay = \"on and on \"\nno_eos = true\n",
         )
         .start();

@@ -3,7 +3,7 @@
 use rkllama_tests::{Chat, Server, ServerSetup, Sse, Stream, process_runs, until};
 use rustix::process::Signal;
 
-const SLOW: &str = "[latency]\nscale = 1\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
+const SLOW: &str = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
                     [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
                     [[rule]]\nuser_contains = \"short\"\nsay = \"one two three four five\"\n\
                     [[rule]]\nuser_contains = \"hang\"\nsay = \"one two\"\nhang_at_token = 1\n";
@@ -21,7 +21,7 @@ fn gone(pid: u32) {
 
 #[tokio::test]
 async fn running_answers_finish_and_the_npu_is_freed() {
-    let mut server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let mut server = ServerSetup::demo().in_real_time(SLOW).start();
     let stream = begin(&server, "short", "one").await;
     let workers = server.trace().workers();
 
@@ -38,7 +38,7 @@ async fn running_answers_finish_and_the_npu_is_freed() {
 #[tokio::test]
 async fn what_outlives_the_drain_ends_in_an_error_event() {
     let mut server =
-        ServerSetup::demo().config("[limits]\ndrain_ms = 200").env("MOCK_NPU_SCRIPT", SLOW).start();
+        ServerSetup::demo().config("[limits]\ndrain_ms = 200").in_real_time(SLOW).start();
     let stream = begin(&server, "endless", "on and").await;
 
     server.signal(Signal::TERM);
@@ -53,10 +53,8 @@ async fn what_outlives_the_drain_ends_in_an_error_event() {
 
 #[tokio::test]
 async fn a_second_signal_means_now() {
-    let mut server = ServerSetup::demo()
-        .config("[limits]\ndrain_ms = 600000")
-        .env("MOCK_NPU_SCRIPT", SLOW)
-        .start();
+    let mut server =
+        ServerSetup::demo().config("[limits]\ndrain_ms = 600000").in_real_time(SLOW).start();
     let _stream = begin(&server, "endless", "on and").await;
     server.signal(Signal::INT);
     until("the drain has begun", || server.log().contains("stopping").then_some(()));
@@ -68,7 +66,7 @@ async fn a_second_signal_means_now() {
 #[tokio::test]
 async fn a_worker_that_hangs_in_the_runtime_does_not_hold_up_the_end() {
     let mut server =
-        ServerSetup::demo().config("[limits]\ndrain_ms = 100").env("MOCK_NPU_SCRIPT", SLOW).start();
+        ServerSetup::demo().config("[limits]\ndrain_ms = 100").in_real_time(SLOW).start();
     let _stream = begin(&server, "hang", "one").await;
     let workers = server.trace().workers();
     server.signal(Signal::TERM);
@@ -79,7 +77,7 @@ async fn a_worker_that_hangs_in_the_runtime_does_not_hold_up_the_end() {
 /// No handler runs on SIGKILL: the workers see the end of their sockets.
 #[tokio::test]
 async fn workers_do_not_survive_a_killed_server() {
-    let mut server = ServerSetup::demo().env("MOCK_NPU_SCRIPT", SLOW).start();
+    let mut server = ServerSetup::demo().in_real_time(SLOW).start();
     let _stream = begin(&server, "endless", "on and").await;
     let workers = server.trace().workers();
     server.signal(Signal::KILL);

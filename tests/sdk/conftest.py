@@ -70,6 +70,7 @@ class Server:
     def stop(self):
         self.process.terminate()
         assert self.process.wait(timeout=30) == 0
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -609,6 +609,119 @@ static void check_per_run(void) {
 }
 #endif
 
+#if IS_E
+#define BATCH 3
+
+static struct {
+    char text[BATCH][1 << 12];
+    int steps, finish, released;
+    RKLLMPerfStat perf;
+} batch;
+
+static int note_batch(RKLLMResult* results, void* userdata, LLMCallState state) {
+    (void)userdata;
+    if (state == RKLLM_RUN_FINISH) {
+        batch.finish++;
+        batch.perf = results[0].perf;
+        return 0;
+    }
+    if (state > RKLLM_RUN_WAITING) return 0;
+    batch.steps++;
+    for (int i = 0; i < BATCH; i++) {
+        if (results[i].token_id < 0) batch.released += results[i].text == NULL;
+        else if (results[i].text) strcat(batch.text[i], results[i].text);
+    }
+    return 0;
+}
+
+static void check_batch(void) {
+    RKLLMParam param = param_for(model);
+    param.extend_param.n_batch = BATCH;
+    LLMHandle outer = seen.handle, handle = NULL;
+    LLMResultCallback usual = callback;
+    callback = note_batch;
+    ok(init(&handle, &param) == 0 && handle, "a handle for %d inputs", BATCH);
+    setenv("MOCK_NPU_SCRIPT",
+           "[[rule]]\nuser_contains = \"long\"\nsay = \"one two three four five six\"\n"
+           "[[rule]]\nuser_contains = \"split\"\nsay = \"😀\"\nsplit_utf8 = true\n"
+           "[[rule]]\nuser_contains = \"short\"\nsay = \"one\"",
+           1);
+    RKLLMInput inputs[BATCH] = {prompt("short"), prompt("a long one"), prompt("split")};
+    RKLLMInferParam infer_param = infer(RKLLM_INFER_GENERATE);
+    ok(rkllm_run(handle, inputs, &infer_param, NULL) == 0 && batch.finish == 1, "a batch runs");
+    ok(!strcmp(batch.text[0], "one") && !strcmp(batch.text[1], "one two three four five six") &&
+           !strcmp(batch.text[2], "😀"),
+       "each input has its answer: %s, %s, %s", batch.text[0], batch.text[1], batch.text[2]);
+    ok(batch.steps < 10 && batch.released > 0, "they go in step, and those that are done say nothing");
+    ok(batch.perf.generate_tokens > batch.steps, "perf counts all: %d", batch.perf.generate_tokens);
+    int sizes[BATCH] = {0};
+    rkllm_get_kv_cache_size(handle, sizes);
+    ok(sizes[0] > 0 && sizes[1] > sizes[0] && sizes[2] > 0, "each has its cache: %d, %d, %d", sizes[0],
+       sizes[1], sizes[2]);
+    unsetenv("MOCK_NPU_SCRIPT");
+    infer_param = infer(RKLLM_INFER_GET_LOGITS);
+    printed();
+    ok(rkllm_run(handle, inputs, &infer_param, NULL) == -1 &&
+           has(printed(), "Getting the logits is not supported for multiple batches"),
+       "no logits of a batch");
+    rkllm_destroy(handle);
+    callback = usual;
+    seen.handle = outer;
+}
+#endif
+
+#if IS_F
+static struct { int tokenized, embedded, fails; } served;
+
+static int tokenize(void* userdata, const char* text, int32_t text_len, int32_t* ids, int32_t max) {
+    served.tokenized += userdata == &served && (size_t)text_len == strlen(text);
+    if (served.fails || text_len > max) return -1;
+    for (int i = 0; i < text_len; i++) ids[i] = 100 + text[i] % 50;
+    return text_len;
+}
+
+static int embed(void* userdata, int32_t* ids, uint64_t n, void* out, uint64_t bytes) {
+    served.embedded += userdata == &served && bytes == n * 64 * sizeof(float);
+    for (uint64_t i = 0; i < n * 64; i++) ((float*)out)[i] = (float)ids[i / 64];
+    return served.fails == 2 ? -1 : 0;
+}
+
+/* The model of the command line with one more line after its first. */
+static const char* model_with(const char* line) {
+    static char path[512];
+    char text[8192];
+    FILE* file = fopen(model, "r");
+    size_t len = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[len] = 0;
+    char* rest = strchr(text, '\n') + 1;
+    snprintf(path, sizeof path, "%s/with.rkllm", scratch);
+    file = fopen(path, "w");
+    fprintf(file, "RKLLM-MOCK 1\n%s%s", line, rest);
+    fclose(file);
+    return path;
+}
+
+static void check_services(void) {
+    RKLLMCallback callbacks = {note, &seen, tokenize, &served, embed, &served};
+    RKLLMParam param = param_for(model_with("external_tokenizer = true\nexternal_embedding = true\n"));
+    LLMHandle outer = seen.handle;
+    seen.handle = NULL;
+    ok(rkllm_init(&seen.handle, &param, &callbacks) == 0, "a model without tokenizer and embedding");
+    ok(say("abc") == 0 && seen.finish == 1, "runs on the caller's");
+    ok(served.tokenized >= 1 && served.embedded > seen.normal, "which are called: %d, %d",
+       served.tokenized, served.embedded);
+    ok(seen.text[0] == 0 && seen.first_token >= 0, "ids come without text");
+    served.fails = 1;
+    ok(say("abc") == -1 && seen.error == 1, "a failing tokenizer is an ERROR");
+    int32_t ids[] = {100, 101, 102};
+    served.fails = 2;
+    ok(run(tokens(ids, 3), infer(RKLLM_INFER_GENERATE)) == -1, "so is a failing embedding");
+    rkllm_destroy(seen.handle);
+    seen.handle = outer;
+}
+#endif
+
 static void check_walk(void) {
     check_null();
     check_generate();
@@ -616,6 +729,7 @@ static void check_walk(void) {
     check_abort();
 #if IS_E
     check_pause();
+    check_batch();
 #endif
     check_data();
     check_lora();
@@ -623,6 +737,7 @@ static void check_walk(void) {
     check_image();
 #if IS_F
     check_per_run();
+    check_services();
 #endif
 #if IS_E
     check_tools();

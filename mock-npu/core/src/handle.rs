@@ -1,5 +1,6 @@
 //! A loaded model behind an `LLMHandle`: initialisation with its log lines, and what lives on.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use crate::model_file::{self, Model, ModelError, ModelFile, Template};
 use crate::run::Generation;
 use crate::sampler::Sampling;
 use crate::script::Script;
+use crate::services::Services;
 use crate::version::Version;
 
 /// Which library this is.
@@ -94,6 +96,10 @@ pub(crate) struct Session {
     pub(crate) is_aborted: bool,
     pub(crate) adapters: Vec<Adapter>,
     pub(crate) cache_is_loaded: bool,
+    /// Caches of the further inputs of a batch.
+    pub(crate) other_kvs: Vec<Vec<u32>>,
+    /// Which token a cell with an embedding from the caller stands for.
+    pub(crate) embedded: HashMap<u32, u32>,
 }
 
 /// What an `LLMHandle` points at.
@@ -101,6 +107,7 @@ pub(crate) struct Handle {
     pub(crate) runtime: Runtime,
     pub(crate) param: Param,
     pub(crate) model: Model,
+    pub(crate) services: Services,
     pub(crate) eos_ids: Vec<u32>,
     pub(crate) init_ms: f64,
     pub(crate) session: Mutex<Session>,
@@ -111,6 +118,9 @@ pub(crate) struct Handle {
     pub(crate) runs: AtomicU64,
     _memory: Reservation,
 }
+
+/// Token id of an input that has no more to say.
+pub(crate) const RELEASED: i32 = -1;
 
 /// How an initialisation ends without a handle.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +165,11 @@ pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
 
 impl Handle {
     /// Loads a model, printing what the vendor's library prints.
-    pub(crate) fn init(runtime: Runtime, param: Option<Param>) -> Result<Arc<Handle>, InitFailure> {
+    pub(crate) fn init(
+        runtime: Runtime,
+        param: Option<Param>,
+        services: Services,
+    ) -> Result<Arc<Handle>, InitFailure> {
         let started = Instant::now();
         let early = circumstances(None)?;
         let board = early.faults.board_platform.clone().unwrap_or_else(|| "RK3588".to_owned());
@@ -200,12 +214,15 @@ impl Handle {
                 is_aborted: false,
                 adapters: Vec::new(),
                 cache_is_loaded: false,
+                other_kvs: Vec::new(),
+                embedded: HashMap::new(),
             }),
             running: AtomicBool::new(false),
             abort: Abort::default(),
             background: Mutex::new(None),
             runs: AtomicU64::new(0),
             _memory: memory,
+            services,
             param,
             model,
         }))

@@ -76,7 +76,7 @@ pub(crate) struct Cells {
 /// Turns an input into cells; the error is the vendor's line.
 pub(crate) fn cells_of(
     handle: &Handle,
-    session: &Session,
+    session: &mut Session,
     input: &Input,
     keep_history: bool,
 ) -> Result<Cells, String> {
@@ -85,17 +85,17 @@ pub(crate) fn cells_of(
             let vocab_len = handle.model.language.vocab_len();
             let known = |id: &i32| u32::try_from(*id).ok().filter(|id| (*id as usize) < vocab_len);
             let cells = ids.iter().map(known).collect::<Option<Vec<u32>>>();
-            let cells = cells.ok_or("invalid token id in token_input")?;
-            Ok(Cells { cells, system_len: 0 })
+            let ids = cells.ok_or("invalid token id in token_input")?;
+            Ok(Cells { cells: embed(handle, session, ids)?, system_len: 0 })
         }
         Input::Prompt { role, enable_thinking, text } => {
             let text = String::from_utf8_lossy(text);
             let (system, turn) =
                 render(session, role.as_deref(), *enable_thinking, &text, keep_history);
-            let mut cells = handle.model.vocabulary.encode(&system);
-            let system_len = cells.len();
-            cells.extend(handle.model.vocabulary.encode(&turn));
-            Ok(Cells { cells, system_len })
+            let mut ids = tokenize(handle, &system)?;
+            let system_len = ids.len();
+            ids.extend(tokenize(handle, &turn)?);
+            Ok(Cells { cells: embed(handle, session, ids)?, system_len })
         }
         Input::Embed(rows) => {
             let width = handle.model.file.embedding_size as usize;
@@ -103,6 +103,30 @@ pub(crate) fn cells_of(
         }
         Input::Multimodal(media) => multimodal_cells(handle, session, media, keep_history),
     }
+}
+
+fn tokenize(handle: &Handle, text: &str) -> Result<Vec<u32>, String> {
+    if !handle.model.file.external_tokenizer {
+        return Ok(handle.model.vocabulary.encode(text));
+    }
+    let ids = handle.services.tokenize(text, handle.param.max_context_len as usize);
+    ids.ok_or_else(|| "the tokenizer callback failed".to_owned())
+}
+
+/// Cells of ids: the ids themselves, or the caller's embeddings of them.
+pub(crate) fn embed(
+    handle: &Handle,
+    session: &mut Session,
+    ids: Vec<u32>,
+) -> Result<Vec<u32>, String> {
+    if !handle.model.file.external_embedding || ids.is_empty() {
+        return Ok(ids);
+    }
+    let width = handle.model.file.embedding_size as usize;
+    let values = handle.services.embed(&ids, width).ok_or("the embedding callback failed")?;
+    let cells = Rows { values: values.as_ptr(), rows: ids.len() }.cells(width, 2);
+    session.embedded.extend(cells.iter().copied().zip(ids));
+    Ok(cells)
 }
 
 /// The template around a prompt: its system part only where a conversation begins.

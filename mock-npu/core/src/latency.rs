@@ -50,7 +50,8 @@ impl Latency {
         }
     }
 
-    fn scaled(&self, ms: f64) -> Duration {
+    /// A time of the model's own as it passes here.
+    pub(crate) fn scaled(&self, ms: f64) -> Duration {
         let scaled = ms * self.scale.unwrap_or(1.0);
         Duration::try_from_secs_f64(scaled.max(0.0) / 1e3).unwrap_or(Duration::MAX)
     }

@@ -4,6 +4,7 @@
 //! `librkllmrt.so` below its C ABI, one per ABI group. See `mock-npu/README.md`.
 
 pub mod abi;
+mod batch;
 mod chaos;
 mod conversation;
 mod corpus;
@@ -25,6 +26,7 @@ mod rng;
 mod run;
 mod sampler;
 mod script;
+mod services;
 mod session;
 mod sink;
 mod text_pieces;

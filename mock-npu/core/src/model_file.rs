@@ -51,6 +51,12 @@ pub(crate) struct ModelFile {
     /// The vendor's hybrid and recurrent models can neither save nor load prompt caches.
     #[serde(default = "yes")]
     pub(crate) prompt_cache: bool,
+    /// PROMPT text is tokenised by the caller (group F); ids come without text.
+    #[serde(default)]
+    pub(crate) external_tokenizer: bool,
+    /// Embeddings of ids come from the caller (group F).
+    #[serde(default)]
+    pub(crate) external_embedding: bool,
     /// Size of keys and values in prompt-cache files.
     #[serde(default)]
     pub(crate) kv_bytes_per_token: usize,

@@ -11,7 +11,7 @@ use crate::conversation::Conversation;
 use crate::faults::{self, Faults};
 use crate::handle::{Circumstances, Handle, Session};
 use crate::hidden::HiddenLayer;
-use crate::input::{Cells, Input, cells_of};
+use crate::input::{Cells, Input, cells_of, embed};
 use crate::language_model::Reader;
 use crate::latency::{Latency, Pace};
 use crate::log;
@@ -150,7 +150,7 @@ impl Run<'_> {
     }
 
     /// Everything up to the first token: the input in the cache, and time passed.
-    fn prefill(
+    pub(crate) fn prefill(
         &mut self,
         request: &Request,
         circumstances: &Circumstances,
@@ -195,7 +195,7 @@ impl Run<'_> {
 
     fn resumed(&self, mut paused: Generation) -> Generation {
         paused.pending = None;
-        paused.reader = self.handle.model.language.read(&self.session.kv);
+        paused.reader = self.handle.model.language.read(&self.session.readable());
         paused
     }
 
@@ -203,7 +203,7 @@ impl Run<'_> {
     /// on the release.
     fn emit_data(&mut self, mode: Mode, perf: Perf, faults: &Faults) -> i32 {
         let model = &self.handle.model;
-        let kv = &self.session.kv;
+        let kv = &self.session.readable().into_owned();
         let from = kv.len() - (perf.prefill_tokens as usize).min(kv.len());
         let mut rows = Vec::new();
         let row_len = if mode == Mode::Logits {
@@ -247,7 +247,7 @@ impl Run<'_> {
             log::info("prompt_cache_save_path is null, save prompt cache to ./prompt_cache.bin");
             Path::new("./prompt_cache.bin")
         });
-        let kv = &self.session.kv;
+        let kv = &self.session.readable();
         let mut logits = Vec::new();
         self.handle.model.language.read(kv).logits().write_row(&mut logits);
         let contents = Contents {
@@ -311,10 +311,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn generation(&self, request: &Request, circumstances: Circumstances) -> Generation {
+    pub(crate) fn generation(&self, request: &Request, circumstances: Circumstances) -> Generation {
         let Circumstances { mut script, faults, latency } = circumstances;
         let model = &self.handle.model;
-        let context = &self.session.kv;
+        let context = &self.session.readable();
         let sampling = request.sampling.unwrap_or(self.handle.param.sampling);
         let named = |adapter: &&Adapter| Some(&adapter.name) == request.lora.as_ref();
         let adapter = self.session.adapters.iter().find(named);
@@ -399,8 +399,9 @@ impl Run<'_> {
             }
             let step = Instant::now();
             let first = generation.pending.is_none();
-            if let Some(token) = generation.pending.take() {
-                self.session.kv.push(token);
+            if let Err(line) = self.feed_pending(generation) {
+                log::error(&line);
+                return End::Failed;
             }
             let token = self.next_token(generation);
             if !first {
@@ -447,19 +448,53 @@ impl Run<'_> {
         if reply == Reply::Pause {
             return Some(End::Paused);
         }
+        self.is_full(generation).then_some(End::Finished)
+    }
+
+    /// Puts the last token into the cache.
+    fn feed_pending(&mut self, generation: &mut Generation) -> Result<(), String> {
+        if let Some(token) = generation.pending.take() {
+            let cells = embed(self.handle, self.session, vec![token])?;
+            self.session.kv.extend(cells);
+        }
+        Ok(())
+    }
+
+    /// Whether an answer may not grow.
+    pub(crate) fn is_full(&self, generation: &Generation) -> bool {
         let full = self.session.kv.len() + 1 > self.handle.param.max_context_len as usize;
-        let long = generation.max_new_tokens.is_some_and(|max| generation.produced >= max);
-        (full || long).then_some(End::Finished)
+        full || generation.max_new_tokens.is_some_and(|max| generation.produced >= max)
+    }
+
+    /// The next token of a batch's input and its text; `None` at its end.
+    pub(crate) fn next_of(
+        &mut self,
+        generation: &mut Generation,
+    ) -> Option<(u32, Option<Vec<u8>>)> {
+        self.feed_pending(generation).ok()?;
+        let token = self.next_token(generation);
+        if self.handle.eos_ids.contains(&token) && !self.handle.param.ignore_eos_token {
+            return None;
+        }
+        let text = self.text_of(generation, token);
+        generation.pending = Some(token);
+        generation.produced += 1;
+        generation.reader.push(token);
+        Some((token, text))
+    }
+
+    /// The text of a token; `None` inside a character.
+    fn text_of(&self, generation: &mut Generation, token: u32) -> Option<Vec<u8>> {
+        let vocabulary = &self.handle.model.vocabulary;
+        let hidden = self.handle.param.skip_special_token && vocabulary.is_special(token);
+        let silent = hidden || self.handle.model.file.external_tokenizer;
+        let bytes = if silent { &[] } else { vocabulary.piece(token) };
+        let text = generation.pieces.push(bytes);
+        if generation.faults.empty_text { text.map(|_| Vec::new()) } else { text }
     }
 
     fn emit_token(&mut self, generation: &mut Generation, token: u32) -> Reply {
-        let vocabulary = &self.handle.model.vocabulary;
-        let hidden = self.handle.param.skip_special_token && vocabulary.is_special(token);
-        let bytes = if hidden { &[] } else { vocabulary.piece(token) };
-        let mut text = generation.pieces.push(bytes);
-        if generation.faults.empty_text {
-            text = text.map(|_| Vec::new());
-        }
+        let text = self.text_of(generation, token);
         let state = if text.is_some() { State::Normal } else { State::Waiting };
         self.emit(
             state,
@@ -512,11 +547,25 @@ impl Run<'_> {
     }
 
     fn emit(&mut self, state: State, output: &Output<'_>) -> Reply {
+        self.emit_all(state, std::slice::from_ref(output))
+    }
+
+    /// One callback for all inputs; the trace shows the first's token and the number of inputs.
+    pub(crate) fn emit_all(&mut self, state: State, outputs: &[Output<'_>]) -> Reply {
         trace::callback(state.name(), || {
-            let text = output.text.map(|text| String::from_utf8_lossy(text).into_owned());
-            json!({ "token_id": output.token_id, "text": text })
+            let text = |output: &Output<'_>| {
+                output.text.map(|text| String::from_utf8_lossy(text).into_owned())
+            };
+            match outputs {
+                [output] => json!({ "token_id": output.token_id, "text": text(output) }),
+                outputs => {
+                    let ids: Vec<i32> = outputs.iter().map(|output| output.token_id).collect();
+                    let texts: Vec<Option<String>> = outputs.iter().map(text).collect();
+                    json!({ "token_ids": ids, "texts": texts })
+                }
+            }
         });
-        let reply = self.sink.emit(state, Some(output));
+        let reply = self.sink.emit(state, outputs);
         if reply != Reply::Continue {
             trace::note("callback_reply", || json!({ "reply": format!("{reply:?}") }));
         }
@@ -529,10 +578,15 @@ impl Run<'_> {
         }
     }
 
-    fn fail(&mut self, faults: &Faults) -> i32 {
+    /// Faults of this moment, for an end before a run has begun.
+    pub(crate) fn faults_or_default(&self) -> Faults {
+        self.handle.faults_now().unwrap_or_default()
+    }
+
+    pub(crate) fn fail(&mut self, faults: &Faults) -> i32 {
         if faults.error_result_null {
             trace::callback(State::Error.name(), || json!({ "result": null }));
-            self.sink.emit(State::Error, None);
+            self.sink.emit(State::Error, &[]);
         } else {
             self.emit(State::Error, &Output::default());
         }
@@ -547,6 +601,14 @@ impl Run<'_> {
 }
 
 impl Generation {
+    pub(crate) fn latency(&self) -> Latency {
+        self.latency
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Plans what a rule says.
     fn obey(&mut self, rule: &Rule, begun: &str, vocabulary: &crate::vocabulary::Vocabulary) {
         let text = rule.text(begun);

@@ -1,5 +1,6 @@
 //! What the functions beside `rkllm_run` do to a session.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::faults;
@@ -18,6 +19,7 @@ impl Session {
         }
         let keep = if keep_system_prompt { self.system_len.min(self.kv.len()) } else { 0 };
         self.kv.truncate(keep);
+        self.other_kvs.iter_mut().for_each(|kv| kv.truncate(keep));
         self.paused = None;
         self.is_aborted = false;
     }
@@ -31,6 +33,14 @@ impl Session {
             }
             _ => log::warn("kv cache ranges can only be cleared while a generation is paused"),
         }
+    }
+
+    /// The cache as tokens, where the caller's embeddings stand for some.
+    pub(crate) fn readable(&self) -> Cow<'_, [u32]> {
+        if self.embedded.is_empty() {
+            return Cow::Borrowed(&self.kv);
+        }
+        self.kv.iter().map(|cell| self.embedded.get(cell).copied().unwrap_or(*cell)).collect()
     }
 
     /// Replaces the template; the vendor's library deletes the cache with it.

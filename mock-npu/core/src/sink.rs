@@ -66,7 +66,7 @@ pub(crate) struct Output<'a> {
     pub(crate) perf: Option<Perf>,
 }
 
-/// Takes results; `None` stands for a NULL result.
+/// Takes results: one per input of a batch, none for a NULL result.
 pub(crate) trait Sink {
-    fn emit(&mut self, state: State, output: Option<&Output<'_>>) -> Reply;
+    fn emit(&mut self, state: State, outputs: &[Output<'_>]) -> Reply;
 }

@@ -19,6 +19,7 @@ use crate::input::{Input, Multimodal, Rows};
 use crate::log;
 use crate::run::{Mode, Request, Run};
 use crate::sampler::Sampling;
+use crate::services::Services;
 use crate::trace::Call;
 use crate::version::Version;
 
@@ -149,7 +150,8 @@ fn trace_param(param: &Param) -> Value {
 
 /// # Safety
 /// `callback` is what the group's `rkllm_init` takes: a function, or from F on a struct.
-unsafe fn callback_of(library: Library, callback: *const c_void) -> Callback {
+unsafe fn callback_of(library: Library, callback: *const c_void) -> (Callback, Services) {
+    let mut services = Services::default();
     let (function, userdata) = if library.group >= Group::F {
         if callback.is_null() {
             faults::segfault("RKLLMCallback is NULL");
@@ -158,6 +160,10 @@ unsafe fn callback_of(library: Library, callback: *const c_void) -> Callback {
         // SAFETY: the caller hands a callback struct of this group.
         let view = unsafe { View::new(callback, layout) };
         let pointer = |name: &str| view.pointer(name).unwrap_or(std::ptr::null());
+        let tokenizer = (pointer("tokenizer_callback"), pointer("tokenizer_userdata"));
+        let embed = (pointer("embed_callback"), pointer("embed_userdata"));
+        // SAFETY: the caller hands functions of the vendor's types.
+        services = unsafe { Services::new(tokenizer, embed) };
         (pointer("result_callback"), pointer("result_userdata").cast_mut())
     } else {
         (callback, std::ptr::null_mut())
@@ -166,7 +172,7 @@ unsafe fn callback_of(library: Library, callback: *const c_void) -> Callback {
     // and the caller promises a function of this type.
     let function =
         unsafe { std::mem::transmute::<*const c_void, Option<ResultCallback>>(function) };
-    Callback { function, userdata }
+    (Callback { function, userdata }, services)
 }
 
 /// `rkllm_init`.
@@ -189,7 +195,9 @@ pub unsafe fn init(
             "rkllm_init",
             || json!({ "version": library.runtime().version.to_string(), "param": decoded.as_ref().map(trace_param) }),
         );
-        let opened = match Handle::init(library.runtime(), decoded) {
+        // SAFETY: the caller's duty.
+        let (callback, services) = unsafe { callback_of(library, callback) };
+        let opened = match Handle::init(library.runtime(), decoded, services) {
             Ok(opened) => opened,
             // 1.1 said 0 after a failure and left the handle as it was.
             Err(InitFailure::Refused) if library.group == Group::C => return traced.done(OK),
@@ -200,8 +208,6 @@ pub unsafe fn init(
                 return traced.done(OK);
             }
         };
-        // SAFETY: the caller's duty.
-        let callback = unsafe { callback_of(library, callback) };
         let opened = Box::new(Opened { library, handle: opened, callback });
         let opened = Box::into_raw(opened).cast();
         // SAFETY: the caller's place for the handle.
@@ -390,39 +396,56 @@ pub unsafe fn run(
         let (Some(opened), false, false) = (opened, input.is_null(), infer.is_null()) else {
             return Call::enter(name, || json!({ "null": true })).done(FAILED);
         };
-        // SAFETY: not NULL, and of this group by the caller's duty.
-        let Some(input) = (unsafe { input_of(opened.library, input) }) else {
-            return Call::enter(name, || json!({ "input": "unsupported" })).done(FAILED);
-        };
-        // SAFETY: not NULL, and of this group by the caller's duty.
-        let request = unsafe { request_of(opened.library, input, infer) };
-        let traced = Call::enter(name, || trace_request(&request));
+        // SAFETY: not NULL, and as many as the handle has batches by the caller's duty.
+        let inputs = unsafe { inputs_of(opened, input) };
+        let requests: Vec<Request> = inputs
+            .into_iter()
+            // SAFETY: not NULL, and of this group by the caller's duty.
+            .map(|input| unsafe { request_of(opened.library, input, infer) })
+            .collect();
+        let traced = Call::enter(name, || match &requests[..] {
+            [request] => trace_request(request),
+            requests => json!({ "batch": requests.iter().map(trace_request).collect::<Vec<_>>() }),
+        });
         let mut callback = opened.callback;
         if opened.library.group < Group::F || !userdata.is_null() {
             callback.userdata = userdata;
         }
         opened.handle.abort.clear();
         let returned = if in_background {
-            start(opened, request, callback)
+            start(opened, requests, callback)
         } else {
-            perform(&opened.handle, &request, callback)
+            perform(&opened.handle, &requests, callback)
         };
         traced.done(returned)
     })
 }
 
-fn start(opened: &Opened, request: Request, callback: Callback) -> c_int {
+/// The inputs of a run: an array of as many as the handle has batches. A caller that hands a single
+/// one to a handle with more is read past its end, as by the original.
+///
+/// # Safety
+/// `input` points at that many `RKLLMInput` of the group.
+unsafe fn inputs_of(opened: &Opened, input: *const c_void) -> Vec<Input> {
+    let count = usize::from(opened.handle.param.n_batch.unwrap_or(1));
+    let stride = Layout::of(opened.library.group).structure("RKLLMInput").size;
+    let at = |index: usize| input.cast::<u8>().wrapping_add(index * stride).cast::<c_void>();
+    // SAFETY: each is an input of this group by the caller's duty.
+    (0..count).filter_map(|index| unsafe { input_of(opened.library, at(index)) }).collect()
+}
+
+fn start(opened: &Opened, requests: Vec<Request>, callback: Callback) -> c_int {
     join_background(&opened.handle);
     let handle = Arc::clone(&opened.handle);
     let thread = std::thread::spawn(move || {
-        guarded(|| perform(&handle, &request, callback));
+        guarded(|| perform(&handle, &requests, callback));
     });
     let mut place = opened.handle.background.lock().unwrap_or_else(PoisonError::into_inner);
     *place = Some(thread);
     OK
 }
 
-fn perform(handle: &Handle, request: &Request, callback: Callback) -> c_int {
+fn perform(handle: &Handle, requests: &[Request], callback: Callback) -> c_int {
     let Ok(mut session) = handle.session.try_lock() else {
         log::mock("a run was started while another runs on the same handle");
         return FAILED;
@@ -430,7 +453,12 @@ fn perform(handle: &Handle, request: &Request, callback: Callback) -> c_int {
     handle.running.store(true, Ordering::Release);
     RUNNING.fetch_add(1, Ordering::AcqRel);
     let mut sink = CallbackSink::new(handle.runtime.group, callback);
-    let returned = Run { handle, session: &mut session, sink: &mut sink }.run(request);
+    let mut run = Run { handle, session: &mut session, sink: &mut sink };
+    let returned = match requests {
+        [] => FAILED,
+        [request] => run.run(request),
+        requests => run.run_batch(requests),
+    };
     RUNNING.fetch_sub(1, Ordering::AcqRel);
     handle.running.store(false, Ordering::Release);
     returned
@@ -518,8 +546,13 @@ pub unsafe fn get_kv_cache_size(handle: *mut c_void, sizes: *mut c_int) -> c_int
         if sizes.is_null() {
             return FAILED;
         }
-        // SAFETY: not NULL, with one entry per batch by the caller's duty.
-        unsafe { sizes.write(session.kv.len() as c_int) };
+        let batches = usize::from(opened.handle.param.n_batch.unwrap_or(1));
+        let lens = std::iter::once(session.kv.len());
+        let others = session.other_kvs.iter().map(Vec::len).chain(std::iter::repeat(0));
+        for (index, len) in lens.chain(others).take(batches).enumerate() {
+            // SAFETY: not NULL, with one entry per batch by the caller's duty.
+            unsafe { sizes.wrapping_add(index).write(len as c_int) };
+        }
         OK
     };
     // SAFETY: the caller's duty.

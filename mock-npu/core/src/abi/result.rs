@@ -21,12 +21,6 @@ unsafe impl Send for Callback {}
 // SAFETY: as above; the mock never looks behind the pointer.
 unsafe impl Sync for Callback {}
 
-const RESULT_LEN_MAX: usize = 128;
-
-/// Memory for one result, aligned as C would.
-#[repr(C, align(16))]
-struct Slot([u8; RESULT_LEN_MAX]);
-
 /// Offsets that a token's result needs, looked up once a run.
 struct Offsets {
     text: usize,
@@ -41,38 +35,61 @@ pub(crate) struct CallbackSink {
     group: Group,
     callback: Callback,
     offsets: Offsets,
-    text: Vec<u8>,
+    result_len: usize,
+    /// Memory of the results, in words so that it is aligned as C would have it.
+    results: Vec<u64>,
+    texts: Vec<Vec<u8>>,
 }
 
 impl CallbackSink {
     pub(crate) fn new(group: Group, callback: Callback) -> Self {
         let layout = Layout::of(group).structure("RKLLMResult");
-        debug_assert!(layout.size <= RESULT_LEN_MAX, "the slot holds every group's result");
-        CallbackSink { group, callback, offsets: Offsets::of(layout), text: Vec::new() }
+        CallbackSink {
+            group,
+            callback,
+            offsets: Offsets::of(layout),
+            result_len: layout.size,
+            results: Vec::new(),
+            texts: Vec::new(),
+        }
     }
 
-    fn fill(&mut self, output: &Output<'_>) -> Slot {
-        let mut slot = Slot([0; RESULT_LEN_MAX]);
-        let mut put = |at: usize, bytes: &[u8]| slot.0[at..at + bytes.len()].copy_from_slice(bytes);
-        if let Some(text) = output.text {
-            self.text.clear();
-            // A C string ends at its first NUL, whatever the model meant.
-            self.text.extend(text.iter().take_while(|byte| **byte != 0));
-            self.text.push(0);
-            put(self.offsets.text, &(self.text.as_ptr() as usize).to_ne_bytes());
+    /// Lays the results of a batch side by side.
+    fn fill(&mut self, outputs: &[Output<'_>]) {
+        let words = self.result_len / 8;
+        self.results.clear();
+        self.results.resize(words * outputs.len(), 0);
+        self.texts.resize(self.texts.len().max(outputs.len()), Vec::new());
+        let places = self.results.chunks_exact_mut(words).zip(&mut self.texts);
+        for ((result, text), output) in places.zip(outputs) {
+            fill_one(&self.offsets, result, text, output);
         }
-        put(self.offsets.token_id, &output.token_id.to_ne_bytes());
-        for (at, matrix) in
-            [(Some(self.offsets.hidden), output.hidden), (self.offsets.logits, output.logits)]
-        {
-            if let (Some(at), Some(matrix)) = (at, matrix) {
-                put(at, &matrix_bytes(&matrix));
-            }
+    }
+}
+
+fn fill_one(offsets: &Offsets, result: &mut [u64], text: &mut Vec<u8>, output: &Output<'_>) {
+    let mut put = |at: usize, bytes: &[u8]| {
+        for (index, byte) in bytes.iter().enumerate() {
+            let (word, shift) = ((at + index) / 8, (at + index) % 8 * 8);
+            result[word] |= u64::from(*byte) << shift;
         }
-        if let (Some(at), Some(perf)) = (self.offsets.perf, output.perf) {
-            put(at, &perf_bytes(&perf));
+    };
+    if let Some(bytes) = output.text {
+        text.clear();
+        // A C string ends at its first NUL, whatever the model meant.
+        text.extend(bytes.iter().take_while(|byte| **byte != 0));
+        text.push(0);
+        put(offsets.text, &(text.as_ptr() as usize).to_le_bytes());
+    }
+    put(offsets.token_id, &output.token_id.to_le_bytes());
+    let matrices = [(Some(offsets.hidden), output.hidden), (offsets.logits, output.logits)];
+    for (at, matrix) in matrices {
+        if let (Some(at), Some(matrix)) = (at, matrix) {
+            put(at, &matrix_bytes(&matrix));
         }
-        slot
+    }
+    if let (Some(at), Some(perf)) = (offsets.perf, output.perf) {
+        put(at, &perf_bytes(&perf));
     }
 }
 
@@ -92,29 +109,30 @@ impl Offsets {
 /// pointer, width, number of rows: both matrix structs have this shape in every group.
 fn matrix_bytes(matrix: &Matrix<'_>) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&(matrix.values.as_ptr() as usize).to_ne_bytes());
-    bytes[8..12].copy_from_slice(&(matrix.row_len as i32).to_ne_bytes());
-    bytes[12..].copy_from_slice(&(matrix.rows() as i32).to_ne_bytes());
+    bytes[..8].copy_from_slice(&(matrix.values.as_ptr() as usize).to_le_bytes());
+    bytes[8..12].copy_from_slice(&(matrix.row_len as i32).to_le_bytes());
+    bytes[12..].copy_from_slice(&(matrix.rows() as i32).to_le_bytes());
     bytes
 }
 
 fn perf_bytes(perf: &Perf) -> [u8; 20] {
     let mut bytes = [0; 20];
-    bytes[..4].copy_from_slice(&perf.prefill_time_ms.to_ne_bytes());
-    bytes[4..8].copy_from_slice(&perf.prefill_tokens.to_ne_bytes());
-    bytes[8..12].copy_from_slice(&perf.generate_time_ms.to_ne_bytes());
-    bytes[12..16].copy_from_slice(&perf.generate_tokens.to_ne_bytes());
-    bytes[16..].copy_from_slice(&perf.memory_usage_mb.to_ne_bytes());
+    bytes[..4].copy_from_slice(&perf.prefill_time_ms.to_le_bytes());
+    bytes[4..8].copy_from_slice(&perf.prefill_tokens.to_le_bytes());
+    bytes[8..12].copy_from_slice(&perf.generate_time_ms.to_le_bytes());
+    bytes[12..16].copy_from_slice(&perf.generate_tokens.to_le_bytes());
+    bytes[16..].copy_from_slice(&perf.memory_usage_mb.to_le_bytes());
     bytes
 }
 
 impl Sink for CallbackSink {
-    fn emit(&mut self, state: State, output: Option<&Output<'_>>) -> Reply {
+    fn emit(&mut self, state: State, outputs: &[Output<'_>]) -> Reply {
         let Some(function) = self.callback.function else { return Reply::Continue };
-        let slot = output.map(|output| self.fill(output));
-        let result = slot.as_ref().map_or(std::ptr::null(), |slot| (&raw const *slot).cast());
-        // SAFETY: the caller's function obeys the vendor's header; `result` is NULL or a result
-        // in the layout of its group and lives until the call returns.
+        self.fill(outputs);
+        let result =
+            if outputs.is_empty() { std::ptr::null() } else { self.results.as_ptr().cast() };
+        // SAFETY: the caller's function obeys the vendor's header; `result` is NULL or results
+        // in the layout of its group that live until the call returns.
         let returned = unsafe { function(result, self.callback.userdata, state as c_int) };
         match (self.group.callback_returns(), returned) {
             (true, 1) => Reply::Pause,

@@ -12,6 +12,8 @@
 mod abort;
 mod callback;
 mod exit;
+#[cfg(test)]
+mod fake;
 mod fingerprint;
 mod inspect;
 mod library;
@@ -20,6 +22,8 @@ mod profile;
 mod raw;
 mod sampling;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod table;
 
 pub use abort::AbortHandle;

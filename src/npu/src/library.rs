@@ -1,6 +1,7 @@
 //! A vendor library in this process: opened, checked, never unloaded.
 
 use std::{
+    error::Error,
     mem::ManuallyDrop,
     path::{self, Path, PathBuf},
     ptr,
@@ -71,7 +72,7 @@ impl Library {
         let group = inspection.profile.group;
         // SAFETY: the bytes named the release, and the profile gave the release's group.
         let table = unsafe { Table::load(&library, group) }
-            .map_err(|err| OpenError::Loader { path: path.to_owned(), words: err.to_string() })?;
+            .map_err(|err| OpenError::Loader { path: path.to_owned(), words: words(&err) })?;
         // SAFETY: every release returns a structure of at most 208 bytes by value from it.
         let found = unsafe { fingerprint(table.create_default_param) };
         check_layout(&inspection, found)?;
@@ -126,8 +127,13 @@ fn load(path: &Path) -> Result<ManuallyDrop<libloading::Library>, OpenError> {
     // SAFETY: this runs the library's constructors, in a process that exists for this library alone
     // and has checked that it is a release whose constructors are known to be harmless.
     let library = unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|err| refused(err.to_string()))?;
+        .map_err(|err| refused(words(&err)))?;
     Ok(ManuallyDrop::new(library.into()))
+}
+
+/// The loader's own words, which libloading keeps behind a general sentence.
+fn words(err: &libloading::Error) -> String {
+    err.source().map_or_else(|| err.to_string(), ToString::to_string)
 }
 
 unsafe extern "C" {

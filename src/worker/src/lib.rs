@@ -29,6 +29,8 @@ mod run_thread;
 mod runtime;
 mod serve;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::{os::unix::net::UnixStream, process::ExitCode};
 

@@ -207,3 +207,39 @@ const fn end(verdict: Verdict, stats: Stats) -> End {
         Verdict::Aborted => End::Aborted(stats),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rkllama_protocol::read_frame;
+
+    use super::*;
+    use crate::tests::fake::{Fake, generate, load, stats};
+
+    #[test]
+    fn a_run_that_was_aborted_before_it_began_never_begins() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (control, outlet) = (Control::new(), Outlet::new(theirs));
+        let mut fake = Fake::of("1.2.3").says(&[5]);
+        let model = Runtime::load(&mut fake, &load()).unwrap();
+        control.load_asked().unwrap();
+        control.loaded(model.aborter());
+        let mut answering = Answering {
+            model,
+            context_tokens_max: 64,
+            ignore_eos: false,
+            control: &control,
+            outlet: &outlet,
+        };
+        control.run_asked(1).unwrap();
+        control.abort_asked(1);
+        answering.answer(&generate(1)).unwrap();
+        control.run_asked(2).unwrap();
+        answering.answer(&generate(2)).unwrap();
+
+        let heard = || read_frame::<FromWorker>(&mut &ours).unwrap().unwrap();
+        assert_eq!(heard(), FromWorker::End(End::Aborted(stats(1, 0))));
+        assert!(matches!(heard(), FromWorker::Piece(_)));
+        assert_eq!(heard(), FromWorker::End(End::Stop(stats(2, 1))));
+        assert_eq!(fake.world().noted("run"), 1);
+    }
+}

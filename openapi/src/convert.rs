@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{Message, Model, ModelError, ModelState, Request, Role, Sampling};
+use rkllama_core::{KeepAlive, Message, Model, ModelError, ModelState, Request, Role, Sampling};
 use rkllama_http::ApiError;
 
 use crate::{
     State, failure, fields,
-    refusal::{Bound, empty_array, missing, unsupported},
+    refusal::{Bound, echo, empty_array, invalid, missing, unsupported},
     wire::{
-        ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, MessageContent,
+        self, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, MessageContent,
         MessageRole, Stop,
     },
 };
@@ -29,8 +29,13 @@ pub(crate) struct Chat {
 }
 
 /// Checks a request and translates it.
-pub(crate) fn chat(wire: ChatCompletionRequest, state: &State) -> Result<Chat, ApiError> {
+pub(crate) fn chat(
+    wire: ChatCompletionRequest,
+    client: &str,
+    state: &State,
+) -> Result<Chat, ApiError> {
     let sampling = sampling(&wire)?;
+    let keep_alive = wire.keep_alive.as_ref().map(keep_alive).transpose()?;
     check_integer("n", wire.n, 1, 128)?;
     check_integer("top_logprobs", wire.top_logprobs, 0, 20)?;
     if let Some(field) = fields::refused_in(&wire) {
@@ -45,11 +50,29 @@ pub(crate) fn chat(wire: ChatCompletionRequest, state: &State) -> Result<Chat, A
     let (model, name) = resolve(wire.model, state)?;
     let tokens_max = tokens_max(wire.max_completion_tokens.or(wire.max_tokens), &model);
     Ok(Chat {
-        request: Request { model, messages, sampling, tokens_max, stop: stop(wire.stop) },
+        request: Request {
+            model,
+            messages,
+            sampling,
+            tokens_max,
+            stop: stop(wire.stop),
+            keep_alive,
+            client: client.into(),
+        },
         model: name,
         stream: wire.stream.unwrap_or(false),
         include_usage: wire.stream_options.is_some_and(|o| o.include_usage.unwrap_or(false)),
         ignored,
+    })
+}
+
+fn keep_alive(wire: &wire::KeepAlive) -> Result<KeepAlive, ApiError> {
+    let read = match wire {
+        wire::KeepAlive::Seconds(seconds) => KeepAlive::from_seconds(*seconds),
+        wire::KeepAlive::Text(text) => echo(text).parse(),
+    };
+    read.map_err(|error| {
+        invalid(format!("Invalid 'keep_alive': {error}")).code("invalid_value").param("keep_alive")
     })
 }
 

@@ -42,6 +42,12 @@ pub(crate) fn engine(error: EngineError) -> ApiError {
         EngineError::QueueFull { .. } => {
             unavailable(words).code("queue_full").retry_after_s(QUEUE_RETRY_AFTER_S)
         }
+        EngineError::QueueTimeout { .. } => {
+            unavailable(words).code("queue_timeout").retry_after_s(QUEUE_RETRY_AFTER_S)
+        }
+        EngineError::Degraded { retry_after_s, .. } => {
+            unavailable(words).code("model_degraded").retry_after_s(retry_after_s)
+        }
         EngineError::Runtime { .. } => lasting(unavailable(words).code("runtime_unavailable")),
         EngineError::Load { .. } => lasting(unavailable(words).code("model_load_failed")),
         EngineError::Worker { .. } | EngineError::Run { .. } => broken(words),

@@ -56,6 +56,7 @@ const REQUEST: &[Field<ChatCompletionRequest>] = &[
     honoured("top_k", "not OpenAI's; 0 and below: the model's own"),
     honoured("repeat_penalty", "not OpenAI's; above 0"),
     honoured("repetition_penalty", "not OpenAI's; above 0; `repeat_penalty` wins"),
+    honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
     refused("n", |r| r.n.is_some_and(|n| n > 1), "1 is honoured; more needs several runs"),
     refused("tools", |r| r.tools.as_ref().is_some_and(|t| !t.is_empty()), "`[]` means none"),
     refused("tool_choice", asks_for_a_tool, "`none` and `auto` are honoured"),

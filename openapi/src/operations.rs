@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use poem::web::RemoteAddr;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
 use rkllama_http::{ApiJson, Sse};
 
@@ -74,9 +75,10 @@ impl ChatApi {
     )]
     async fn create_chat_completion(
         &self,
+        peer: &RemoteAddr,
         body: ApiJson<ChatCompletionRequest>,
     ) -> Result<ChatReply, Failure<ChatStatuses>> {
-        let chat = convert::chat(body.0, &self.state)?;
+        let chat = convert::chat(body.0, &client_of(peer), &self.state)?;
         let mut ignored = chat.ignored;
         let envelope = Envelope::new(chat.model, self.state.fingerprint(), chat.include_usage);
         let generation = self.state.engine.generate(chat.request);
@@ -91,6 +93,11 @@ impl ChatApi {
         };
         Ok(ChatReply::Ok(content, (!ignored.is_empty()).then(|| ignored.join(", "))))
     }
+}
+
+/// Whom a request takes turns as: the machine it came from.
+fn client_of(peer: &RemoteAddr) -> String {
+    peer.as_socket_addr().map_or_else(|| peer.to_string(), |address| address.ip().to_string())
 }
 
 /// The operations about models.
@@ -131,8 +138,9 @@ impl ModelsApi {
     /// List models
     #[oai(path = "/models", method = "get", operation_id = "listModels", tag = "Tag::Models")]
     async fn list_models(&self) -> Result<ModelListReply, Failure<ServerStatuses>> {
+        let residents = self.state.engine.residents();
         let models = self.state.models.list();
-        let data = models.iter().map(|model| ModelObject::from(&**model)).collect();
+        let data = models.iter().map(|model| ModelObject::new(model, &residents)).collect();
         Ok(ModelListReply::Ok(ApiJson(ModelList { object: ModelListObject::List, data })))
     }
 
@@ -152,7 +160,7 @@ impl ModelsApi {
     ) -> Result<ModelReply, Failure<ModelStatuses>> {
         let model = self.state.models.resolve(&id.0);
         let model = model.map_err(|error| self.state.explain(failure::model(error)))?;
-        Ok(ModelReply::Ok(ApiJson(ModelObject::from(&*model))))
+        Ok(ModelReply::Ok(ApiJson(ModelObject::new(&model, &self.state.engine.residents()))))
     }
 }
 

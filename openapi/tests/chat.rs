@@ -126,7 +126,13 @@ async fn errors_of_the_engine() {
         }),
         EngineError::Template { reason: "Conversation roles must alternate".into() },
         EngineError::ContextExceeded { prompt_tokens: 8227, context_tokens_max: 8192 },
-        EngineError::QueueFull { model: model.clone(), waiting: 8 },
+        EngineError::QueueFull { what: format!("model '{model}'"), waiting: 8 },
+        EngineError::QueueTimeout { model: model.clone(), waited_s: 600 },
+        EngineError::Degraded {
+            model: model.clone(),
+            what: "its worker died 3 times in a row".into(),
+            retry_after_s: 4,
+        },
         EngineError::Runtime { reason: reason.clone() },
         EngineError::Load { model: model.clone(), reason },
         EngineError::Worker { model, what: "stopped answering".into() },
@@ -453,7 +459,7 @@ async fn an_empty_store_says_what_to_do() {
 /// An error within the first heartbeat has its real status; after it, the stream has begun.
 #[tokio::test(start_paused = true)]
 async fn the_head_waits_one_heartbeat_for_the_first_text() {
-    let full = || error(EngineError::QueueFull { model: "tiny".into(), waiting: 8 });
+    let full = || error(EngineError::QueueFull { what: "model 'tiny'".into(), waiting: 8 });
     let ask = async |wait_ms| {
         let script = vec![Step::Wait(Duration::from_millis(wait_ms)), full()];
         ask(script, json!({"stream": true})).await

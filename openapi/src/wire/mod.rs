@@ -21,6 +21,6 @@ pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, Mes
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub use primitive::{AnyObject, ErrorObject, ErrorResponse, Nullable};
 pub use request::{
-    ChatCompletionRequest, FunctionDefinition, Modality, ResponseFormat, ResponseFormatType, Stop,
-    StreamOptions, Tool, ToolChoice, ToolChoiceMode, ToolType,
+    ChatCompletionRequest, FunctionDefinition, KeepAlive, Modality, ResponseFormat,
+    ResponseFormatType, Stop, StreamOptions, Tool, ToolChoice, ToolChoiceMode, ToolType,
 };

@@ -1,7 +1,7 @@
 //! Models as clients see them.
 
 use poem_openapi::{Enum, Object};
-use rkllama_core::{Model, ModelState};
+use rkllama_core::{LoadState, Model, ModelState, Resident};
 use serde::Serialize;
 
 /// Always `model`.
@@ -22,13 +22,17 @@ pub enum ModelListObject {
     List,
 }
 
-/// Whether a model can answer.
+/// How far a model is from answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum ModelStatus {
-    /// Everything is there.
-    Ready,
+    /// It is loaded by the first request.
+    Unloaded,
+    /// It is being loaded; `loading_ms` says since when.
+    Loading,
+    /// It can answer.
+    Loaded,
     /// Something is missing; `problem` says what and what to do.
     Incomplete,
 }
@@ -47,20 +51,34 @@ pub struct ModelObject {
     pub owned_by: String,
     /// Tokens its context holds, prompt and answer together. Known from vLLM.
     pub max_model_len: u32,
-    /// Whether it can answer. No part of OpenAI's API.
+    /// How far it is from answering. No part of OpenAI's API.
     pub status: ModelStatus,
+    /// Time since the load began, in milliseconds, where `status` is `loading`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loading_ms: Option<u64>,
     /// What is missing and what to do, where `status` is `incomplete`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-impl From<&Model> for ModelObject {
-    fn from(model: &Model) -> Self {
-        let (status, problem) = match &model.state {
-            ModelState::Ready => (ModelStatus::Ready, None),
-            ModelState::Incomplete(reason) => (ModelStatus::Incomplete, Some(reason.clone())),
+impl ModelObject {
+    /// A model, with what is loaded at the moment.
+    pub fn new(model: &Model, residents: &[Resident]) -> Self {
+        let resident = residents.iter().find(|resident| resident.model == model.id);
+        let (status, loading, problem) = match (&model.state, resident.map(|r| r.state)) {
+            (ModelState::Incomplete(reason), _) => {
+                (ModelStatus::Incomplete, None, Some(reason.clone()))
+            }
+            (ModelState::Ready, None) => (ModelStatus::Unloaded, None, None),
+            (ModelState::Ready, Some(LoadState::Loading(since))) => {
+                (ModelStatus::Loading, Some(since), None)
+            }
+            (ModelState::Ready, Some(LoadState::Idle | LoadState::Busy)) => {
+                (ModelStatus::Loaded, None, None)
+            }
         };
         Self {
+            loading_ms: loading.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             id: model.id.clone(),
             object: ModelObjectName::Model,
             created: model.created_s,

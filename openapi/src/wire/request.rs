@@ -75,6 +75,11 @@ pub struct ChatCompletionRequest {
     #[oai(nullable, validator(minimum(value = "0", exclusive = true)))]
     pub repetition_penalty: Option<f64>,
 
+    /// How long the model stays loaded afterwards: seconds, or a text such as `"5m"`; 0 unloads it
+    /// at once, a negative number keeps it. Known from Ollama.
+    #[oai(nullable)]
+    pub keep_alive: Option<KeepAlive>,
+
     /// Functions the model may call. A non-empty array is refused with 400.
     #[oai(nullable)]
     pub tools: Option<Vec<Tool>>,
@@ -361,6 +366,49 @@ document_one_of!(
     Stop,
     "One text, or any number of them. Empty texts are dropped.",
     [String, Vec<String>]
+);
+
+/// A length of time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum KeepAlive {
+    /// Seconds; negative means for ever.
+    Seconds(f64),
+    /// A number with units: `300ms`, `5m`, `1h30m`.
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for KeepAlive {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeepAliveVisitor;
+        impl Visitor<'_> for KeepAliveVisitor {
+            type Value = KeepAlive;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of a number or a string")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeepAlive, E> {
+                Ok(KeepAlive::Text(text.to_owned()))
+            }
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<KeepAlive, E> {
+                Ok(KeepAlive::Seconds(seconds))
+            }
+            #[allow(clippy::cast_precision_loss, reason = "seconds beyond 2^53 are for ever")]
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<KeepAlive, E> {
+                Ok(KeepAlive::Seconds(seconds as f64))
+            }
+            #[allow(clippy::cast_precision_loss, reason = "seconds beyond 2^53 are for ever")]
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<KeepAlive, E> {
+                Ok(KeepAlive::Seconds(seconds as f64))
+            }
+        }
+        deserializer.deserialize_any(KeepAliveVisitor)
+    }
+}
+
+document_one_of!(
+    KeepAlive,
+    "Seconds, or a number with units such as `5m`. 0 means not at all, negative for ever.",
+    [f64, String]
 );
 
 read_from_object!(ChatCompletionRequest, StreamOptions, Tool, FunctionDefinition, ResponseFormat);

@@ -19,7 +19,7 @@ use std::{
 use futures_core::Stream;
 use rkllama_core::{
     Engine, EngineError, Event, Finish, Finished, Generation, Model, ModelError, ModelState,
-    Models, Problem, Request, Sampling, Started, TextFiles, Timings, Usage,
+    Models, Problem, Request, Resident, Sampling, Started, TextFiles, Timings, Usage,
 };
 use rkllama_http::Limits;
 use rkllama_openapi::State;
@@ -42,6 +42,7 @@ pub(crate) enum Step {
 pub(crate) struct ScriptedEngine {
     pub(crate) script: Vec<Step>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) residents: Vec<Resident>,
     /// Generations that have been begun and not dropped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) requests: Mutex<Vec<Request>>,
@@ -96,6 +97,10 @@ impl Engine for ScriptedEngine {
             }
         });
         Box::pin(Running { steps, count: Arc::clone(&self.running) })
+    }
+
+    fn residents(&self) -> Vec<Resident> {
+        self.residents.clone()
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -165,6 +170,8 @@ pub(crate) fn model(id: &str) -> Model {
     Model {
         id: id.to_owned(),
         created_s: 1_700_000_000,
+        weights_bytes: 0,
+        memory_bytes: None,
         weights: PathBuf::from("/nowhere/model.rkllm"),
         context_tokens_max: 4096,
         sampling: Sampling::default(),

@@ -1,6 +1,9 @@
 //! The port through which the APIs ask for answers.
 
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    time::{Duration, SystemTime},
+};
 
 use futures_core::Stream;
 
@@ -18,10 +21,37 @@ pub struct Problem {
     pub detail: String,
 }
 
+/// How far a model is from answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadState {
+    /// Being loaded, since so long.
+    Loading(Duration),
+    /// Loaded and idle.
+    Idle,
+    /// Answering.
+    Busy,
+}
+
+/// A model that is in a worker, or on its way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    /// The model's id.
+    pub model: String,
+    /// How far it is.
+    pub state: LoadState,
+    /// The memory it is planned with, in bytes.
+    pub memory_bytes: u64,
+    /// When it is unloaded if nobody uses it; `None` means never, or not known while it is busy.
+    pub expires: Option<SystemTime>,
+}
+
 /// Answers conversations. Implemented by `rkllama-engine`.
 pub trait Engine: Send + Sync + 'static {
     /// Begins to answer. Returns at once; errors are the stream's first item.
     fn generate(&self, request: Request) -> Generation;
+
+    /// The models in workers, sorted by id.
+    fn residents(&self) -> Vec<Resident>;
 
     /// What is wrong at the moment; empty when all is well.
     fn problems(&self) -> Vec<Problem>;

@@ -59,11 +59,11 @@ pub enum EngineError {
         /// The model's limit.
         context_tokens_max: u32,
     },
-    /// Too many requests wait for this model.
-    #[error("{waiting} requests already wait for model '{model}'")]
+    /// Too many requests wait for this model, or for all models together.
+    #[error("{waiting} requests already wait for {what}")]
     QueueFull {
-        /// The model's id.
-        model: String,
+        /// `model 'x'`, or `this server`.
+        what: String,
         /// Requests in the queue.
         waiting: usize,
     },
@@ -88,6 +88,24 @@ pub enum EngineError {
         model: String,
         /// What happened, with the runtime's last lines.
         what: String,
+    },
+    /// The model's worker died too often; the next attempt has to wait.
+    #[error("model '{model}' is out of order: {what}; it can be tried again in {retry_after_s} s")]
+    Degraded {
+        /// The model's id.
+        model: String,
+        /// How often what happened.
+        what: String,
+        /// Seconds until the next attempt.
+        retry_after_s: u32,
+    },
+    /// The model's turn did not come in time.
+    #[error("the request waited {waited_s} s for model '{model}' and its turn did not come")]
+    QueueTimeout {
+        /// The model's id.
+        model: String,
+        /// Seconds it waited.
+        waited_s: u64,
     },
     /// The runtime reported a failed run.
     #[error("the runtime failed while answering: {reason}")]

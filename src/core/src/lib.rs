@@ -7,14 +7,16 @@
 mod engine;
 mod error;
 mod event;
+mod keep_alive;
 mod message;
 mod model;
 mod request;
 mod sampling;
 
-pub use engine::{Engine, Generation, Problem};
+pub use engine::{Engine, Generation, LoadState, Problem, Resident};
 pub use error::{EngineError, ModelError};
 pub use event::{Event, Finish, Finished, Started, Timings, Usage};
+pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use request::Request;

@@ -13,6 +13,10 @@ pub struct Model {
     pub created_s: u64,
     /// The `.rkllm` file.
     pub weights: PathBuf,
+    /// Its size, in bytes.
+    pub weights_bytes: u64,
+    /// Memory to plan with, in bytes, where the manifest says it better than our estimate.
+    pub memory_bytes: Option<u64>,
     /// The context to ask the runtime for, in tokens.
     pub context_tokens_max: u32,
     /// Sampling as the manifest and the model's own files state it.

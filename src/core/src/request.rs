@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Message, Model, Sampling};
+use crate::{KeepAlive, Message, Model, Sampling};
 
 /// A request to answer a conversation, checked by the API that received it.
 #[derive(Debug, Clone)]
@@ -18,4 +18,8 @@ pub struct Request {
     pub tokens_max: Option<u32>,
     /// Texts that end the answer; none is empty, none is ever part of the answer.
     pub stop: Vec<String>,
+    /// How long the model stays loaded afterwards; `None` leaves it to the server.
+    pub keep_alive: Option<KeepAlive>,
+    /// Who asks, as far as the API can tell (an address, a key's name): clients take turns.
+    pub client: Arc<str>,
 }

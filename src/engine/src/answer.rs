@@ -44,6 +44,8 @@ impl Answer {
             }
             Reply::Piece(text) => Ok(self.piece(&text)),
             Reply::End(end) => self.end(end),
+            // Only a job without a prompt is answered so.
+            Reply::Loaded => Ok(Vec::new()),
             Reply::Failed(error) => Err(error),
         }
     }

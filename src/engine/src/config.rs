@@ -1,6 +1,8 @@
 //! The engine's limits, each with its unit and its reason.
 
-use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use rkllama_core::KeepAlive;
 
 /// How to start a worker.
 #[derive(Debug, Clone)]
@@ -11,11 +13,68 @@ pub struct WorkerCommand {
     pub args: Vec<OsString>,
 }
 
+/// What models may take together.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget {
+    /// Bytes for all models. The rest of the board's memory is for the system and its page cache.
+    pub memory_bytes_max: u64,
+    /// Bytes planned into one of the NPU's address domains of 4 GiB. Board reports: at about
+    /// 4.16 GiB the driver resets and damages the next domain; 3.0 leaves room for our estimate.
+    pub domain_bytes_max: u64,
+    /// Models loaded at once. Each is a process; beyond the number of domains nothing is gained.
+    pub models_max: NonZeroUsize,
+}
+
+impl Default for MemoryBudget {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: u64::MAX,
+            domain_bytes_max: 3 << 30,
+            models_max: NonZeroUsize::MIN.saturating_add(15),
+        }
+    }
+}
+
+/// How many crashes in a row are answered by loading at once, and the pauses afterwards.
+#[derive(Debug, Clone)]
+pub struct CrashBudget {
+    /// Crashes in a row before the first pause. Two can be bad luck with memory.
+    pub crashes_max: u32,
+    /// The first pause; each further crash doubles it.
+    pub pause_min: Duration,
+    /// The longest pause: a minute later somebody may have mended it.
+    pub pause_max: Duration,
+}
+
+impl Default for CrashBudget {
+    fn default() -> Self {
+        Self {
+            crashes_max: 3,
+            pause_min: Duration::from_secs(1),
+            pause_max: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Limits of the engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// How to start a worker.
     pub worker: WorkerCommand,
+    /// What models may take together.
+    pub memory: MemoryBudget,
+    /// How crashes in a row are dealt with.
+    pub crashes: CrashBudget,
+    /// How long a model stays loaded after its last use, where the request does not say. Five
+    /// minutes is what Ollama's clients expect.
+    pub keep_alive: KeepAlive,
+    /// Ids of models that are loaded at start and stay: neither time nor other models move them.
+    pub pinned: BTreeSet<String>,
+    /// Requests that may wait for all models together.
+    pub queue_len_total_max: NonZeroUsize,
+    /// Time a request may wait for its turn, the model's load included. Longer than any load and
+    /// than a few long answers of others.
+    pub queue_timeout: Duration,
     /// Requests that may wait for one model. At 10 tokens/s a ninth waiter would wait minutes:
     /// better to say so now.
     pub queue_len_max: NonZeroUsize,
@@ -43,6 +102,12 @@ impl EngineConfig {
     pub fn new(worker: WorkerCommand) -> Self {
         Self {
             worker,
+            memory: MemoryBudget::default(),
+            crashes: CrashBudget::default(),
+            keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            pinned: BTreeSet::new(),
+            queue_len_total_max: NonZeroUsize::MIN.saturating_add(63),
+            queue_timeout: Duration::from_secs(600),
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
             context_margin_tokens: 32,
             hello_timeout: Duration::from_secs(10),

@@ -1,21 +1,28 @@
 //! The engine: a slot per model, and the way in.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rkllama_core::{Engine, EngineError, Generation, Model, Models, Problem, Request};
+use rkllama_core::{
+    Engine, EngineError, Generation, KeepAlive, Model, Models, Problem, Request, Resident, Sampling,
+};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     codecs::Codecs,
     config::EngineConfig,
     generation,
-    queue::{Job, Queue, Refusal},
+    queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
+    residency::Residency,
     runtimes::Runtimes,
-    slot::{Shared, Slot},
+    slot::{Door, Shared, Slot},
 };
+
+/// Who preloads models, among those who take turns.
+const OPERATOR: &str = "operator";
 
 /// Answers conversations with the vendor's runtime, in worker processes.
 ///
@@ -28,14 +35,23 @@ pub struct NpuEngine {
 pub(crate) struct Inner {
     pub(crate) codecs: Codecs,
     shared: Shared,
-    slots: Mutex<HashMap<String, Arc<Queue>>>,
+    doors: Mutex<BTreeMap<String, Opened>>,
+    waiting: Arc<TotalWaiting>,
     tasks: TaskTracker,
+}
+
+/// A model whose task runs.
+struct Opened {
+    model: Arc<Model>,
+    door: Arc<Door>,
 }
 
 impl NpuEngine {
     /// An engine over these models and these runtimes. Starts nothing yet.
     pub fn new(config: EngineConfig, models: Arc<dyn Models>, runtimes: Arc<dyn Runtimes>) -> Self {
+        let waiting = Arc::new(TotalWaiting::new(config.queue_len_total_max));
         let shared = Shared {
+            residency: Arc::new(Residency::new(config.memory.clone())),
             config: Arc::new(config),
             runtimes,
             load_lock: Arc::default(),
@@ -44,10 +60,47 @@ impl NpuEngine {
         let inner = Inner {
             codecs: Codecs::new(models),
             shared,
-            slots: Mutex::default(),
+            doors: Mutex::default(),
+            waiting,
             tasks: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Loads a model and keeps it for as long as `keep_alive` says.
+    ///
+    /// # Errors
+    /// What a request for this model would get.
+    pub async fn load(
+        &self,
+        model: &Arc<Model>,
+        keep_alive: Option<KeepAlive>,
+    ) -> Result<(), EngineError> {
+        generation::check(&self.inner, model)?;
+        let (reply, mut replies) = mpsc::channel(1);
+        let job = Job {
+            tokens: Vec::new(),
+            sampling: Sampling::default(),
+            tokens_max: None,
+            stop_tokens: Vec::new(),
+            keep_alive,
+            client: OPERATOR.into(),
+            reply,
+        };
+        let _ticket = self.inner.admit(model, job)?;
+        match replies.recv().await {
+            Some(Reply::Failed(error)) => Err(error),
+            Some(_) => Ok(()),
+            None => Err(EngineError::ShuttingDown),
+        }
+    }
+
+    /// Has a model unloaded after its current answer; nothing happens if it is not loaded.
+    pub fn unload(&self, model: &Model) {
+        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = doors.get(&model.id) {
+            opened.door.unload();
+        }
     }
 
     /// Ends all generations with an error, frees the NPU and ends the workers. Returns when the
@@ -64,8 +117,19 @@ impl Engine for NpuEngine {
         generation::start(Arc::clone(&self.inner), request)
     }
 
+    fn residents(&self) -> Vec<Resident> {
+        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.values().filter_map(|opened| opened.door.resident(&opened.model)).collect()
+    }
+
     fn problems(&self) -> Vec<Problem> {
-        self.inner.shared.runtimes.problems()
+        let mut problems = self.inner.shared.runtimes.problems();
+        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.extend(doors.values().filter_map(|opened| {
+            let detail = opened.door.problem()?;
+            Some(Problem { subject: opened.model.id.clone(), detail })
+        }));
+        problems
     }
 }
 
@@ -74,31 +138,41 @@ impl Inner {
         &self.shared.config
     }
 
-    /// Refuses what cannot succeed before any work is put into it.
-    pub(crate) fn check(&self, model: &Model) -> Result<(), EngineError> {
-        if self.shared.stop.is_cancelled() {
-            return Err(EngineError::ShuttingDown);
-        }
-        self.shared.runtimes.choose(model).map(drop)
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    pub(crate) fn runtimes(&self) -> &dyn Runtimes {
+        &*self.shared.runtimes
     }
 
     /// Puts a job into the model's queue; the first one starts the model's task.
-    pub(crate) fn admit(&self, model: &Arc<Model>, job: Job) -> Result<(), EngineError> {
-        let queue = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(slots.entry(model.id.clone()).or_insert_with(|| self.open(model)))
+    pub(crate) fn admit(&self, model: &Arc<Model>, job: Job) -> Result<Ticket, EngineError> {
+        let ticket = self.waiting.enter().map_err(|waiting| EngineError::QueueFull {
+            what: "this server".to_owned(),
+            waiting,
+        })?;
+        let door = {
+            let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+            let opened = doors.entry(model.id.clone()).or_insert_with(|| self.open(model));
+            Arc::clone(&opened.door)
         };
-        tracing::debug!(model = model.id, "a request waits for its model");
-        queue.admit(job).map_err(|refusal| match refusal {
-            Refusal::Full(waiting) => EngineError::QueueFull { model: model.id.clone(), waiting },
-            Refusal::Closed => EngineError::ShuttingDown,
-        })
+        match door.queue.admit(job) {
+            Ok(before) => {
+                tracing::debug!(model = model.id, before, "a request waits for its model");
+                Ok(ticket)
+            }
+            Err(Refusal::Full(waiting)) => {
+                Err(EngineError::QueueFull { what: format!("model '{}'", model.id), waiting })
+            }
+            Err(Refusal::Closed) => Err(EngineError::ShuttingDown),
+        }
     }
 
-    fn open(&self, model: &Arc<Model>) -> Arc<Queue> {
-        let queue = Arc::new(Queue::new(self.shared.config.queue_len_max));
-        let slot = Slot::new(Arc::clone(model), Arc::clone(&queue), self.shared.clone());
+    fn open(&self, model: &Arc<Model>) -> Opened {
+        let door = Arc::new(Door::new(Queue::new(self.shared.config.queue_len_max)));
+        let slot = Slot::new(Arc::clone(model), Arc::clone(&door), self.shared.clone());
         self.tasks.spawn(slot.work());
-        queue
+        Opened { model: Arc::clone(model), door }
     }
 }

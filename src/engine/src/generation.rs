@@ -3,19 +3,19 @@
 //! The whole state of a generation lives in its stream. Dropping the stream closes the reply
 //! channel, and the model's task aborts the run.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_stream::try_stream;
 use rkllama_core::{
-    EngineError, Event, Finish, Generation, ModelError, ModelState, Request, Started,
+    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Request, Started,
 };
 use rkllama_protocol::Stats;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
     answer::Answer,
     engine::Inner,
-    queue::{Job, Reply},
+    queue::{Job, Reply, Ticket},
     report::Report,
 };
 
@@ -46,9 +46,15 @@ pub(crate) fn start(engine: Arc<Inner>, request: Request) -> Generation {
             yield Event::Finished(report.finish(finished));
             return;
         }
-        let mut replies = report.watch(admit(&engine, &request, prompt))?;
+        let mut waiting = report.watch(admit(&engine, &request, prompt))?;
+        let first = report.watch(waiting.turn(&engine, &request).await)?;
+        let mut replies = waiting.replies;
+        let mut next = Some(first);
         loop {
-            let reply = replies.recv().await.ok_or(EngineError::ShuttingDown);
+            let reply = match next.take() {
+                Some(first) => Ok(first),
+                None => replies.recv().await.ok_or(EngineError::ShuttingDown),
+            };
             let events = reply.and_then(|reply| answer.take(reply));
             for event in report.watch(events)? {
                 if let Event::Finished(finished) = event {
@@ -63,14 +69,22 @@ pub(crate) fn start(engine: Arc<Inner>, request: Request) -> Generation {
     })
 }
 
-/// Everything that can be refused without the NPU.
-async fn prepare(engine: &Inner, request: &Request) -> Result<Prompt, EngineError> {
-    let model = &request.model;
+/// Refuses what cannot succeed before any work is put into it.
+pub(crate) fn check(engine: &Inner, model: &Model) -> Result<(), EngineError> {
+    if engine.is_stopping() {
+        return Err(EngineError::ShuttingDown);
+    }
     if let ModelState::Incomplete(reason) = &model.state {
         let reason = reason.clone();
         return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
     }
-    engine.check(model)?;
+    engine.runtimes().choose(model).map(drop)
+}
+
+/// Everything that can be refused without the NPU.
+async fn prepare(engine: &Inner, request: &Request) -> Result<Prompt, EngineError> {
+    let model = &request.model;
+    check(engine, model)?;
     let codec = engine.codecs.get(model).await?;
     let messages = request.messages.clone();
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
@@ -91,11 +105,29 @@ async fn prepare(engine: &Inner, request: &Request) -> Result<Prompt, EngineErro
     Ok(prompt)
 }
 
-fn admit(
-    engine: &Inner,
-    request: &Request,
-    prompt: Prompt,
-) -> Result<mpsc::Receiver<Reply>, EngineError> {
+/// A request that waits for its turn.
+struct Waiting {
+    replies: mpsc::Receiver<Reply>,
+    ticket: Option<Ticket>,
+    began: Instant,
+}
+
+impl Waiting {
+    /// The first reply, when the turn has come.
+    async fn turn(&mut self, engine: &Inner, request: &Request) -> Result<Reply, EngineError> {
+        let reply = timeout(engine.config().queue_timeout, self.replies.recv()).await;
+        self.ticket = None;
+        match reply {
+            Ok(reply) => reply.ok_or(EngineError::ShuttingDown),
+            Err(_) => Err(EngineError::QueueTimeout {
+                model: request.model.id.clone(),
+                waited_s: self.began.elapsed().as_secs(),
+            }),
+        }
+    }
+}
+
+fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, EngineError> {
     let model = &request.model;
     let tokens_max = request.tokens_max.or(model.tokens_max);
     let pieces_max = tokens_max.unwrap_or(u32::MAX).min(model.context_tokens_max);
@@ -106,10 +138,12 @@ fn admit(
         stop_tokens: prompt.stop_tokens,
         sampling: request.sampling,
         tokens_max,
+        keep_alive: request.keep_alive,
+        client: Arc::clone(&request.client),
         reply,
     };
-    engine.admit(model, job)?;
-    Ok(replies)
+    let ticket = Some(engine.admit(model, job)?);
+    Ok(Waiting { replies, ticket, began: Instant::now() })
 }
 
 fn count(tokens: &[i32]) -> u32 {

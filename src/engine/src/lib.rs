@@ -9,15 +9,18 @@
 mod answer;
 mod codecs;
 mod config;
+mod crash_record;
 mod engine;
 mod generation;
 mod process;
 mod queue;
 mod report;
+mod residency;
+mod run;
 mod runtimes;
 mod slot;
 mod worker_log;
 
-pub use config::{EngineConfig, WorkerCommand};
+pub use config::{CrashBudget, EngineConfig, MemoryBudget, WorkerCommand};
 pub use engine::NpuEngine;
 pub use runtimes::{RuntimeChoice, Runtimes};

@@ -43,6 +43,17 @@ pub(crate) struct LoadFailure {
     pub(crate) reason: String,
     /// The model's own context limit, if more was asked for.
     pub(crate) context_limit_tokens: Option<u32>,
+    /// Whether the worker died or hung, rather than that the runtime refused.
+    pub(crate) crashed: bool,
+}
+
+/// What kept a process from having a loaded model.
+enum Trouble {
+    /// It says so itself.
+    Refused(String),
+    /// It is gone or not to be trusted; the text says why if this side knows, else its exit
+    /// status will.
+    Lost(Option<String>),
 }
 
 /// A worker process and its socket. Dropping it kills the process.
@@ -65,10 +76,12 @@ impl Worker {
         let mut worker = Self::spawn(config, model).map_err(|err| LoadFailure {
             reason: format!("cannot start {}: {err}", config.worker.program.display()),
             context_limit_tokens: None,
+            crashed: false,
         })?;
         match worker.load(config, load).await {
             Ok(loaded) => Ok((worker, loaded)),
-            Err(what) => Err(worker.autopsy(what).await),
+            Err(Trouble::Refused(reason)) => Err(worker.autopsy(Some(reason), false).await),
+            Err(Trouble::Lost(what)) => Err(worker.autopsy(what, true).await),
         }
     }
 
@@ -99,28 +112,29 @@ impl Worker {
         Ok(Self { child, frames, writer, log, followers })
     }
 
-    /// Brings a fresh process to a loaded model. `Err(None)` means that its end says it all.
-    async fn load(&mut self, config: &EngineConfig, load: Load) -> Result<Loaded, Option<String>> {
-        self.send(&ToWorker::Hello(VERSION)).await.map_err(|_| None)?;
+    /// Brings a fresh process to a loaded model.
+    async fn load(&mut self, config: &EngineConfig, load: Load) -> Result<Loaded, Trouble> {
+        let lost = |what: String| Trouble::Lost(Some(what));
+        self.send(&ToWorker::Hello(VERSION)).await.map_err(|_| Trouble::Lost(None))?;
         match timeout(config.hello_timeout, self.next()).await {
             Ok(Ok(Some(FromWorker::Hello(VERSION)))) => {}
             Ok(Ok(Some(FromWorker::Hello(other)))) => {
-                return Err(Some(format!(
+                return Err(Trouble::Refused(format!(
                     "the worker speaks version {other} of its protocol, the server {VERSION}: \
                      the executable was replaced while the server ran; restart the server"
                 )));
             }
-            Ok(other) => return Err(unexpected(&other)),
+            Ok(other) => return Err(Trouble::Lost(unexpected(&other))),
             Err(_) => {
-                return Err(Some(format!("the worker was silent for {:?}", config.hello_timeout)));
+                return Err(lost(format!("the worker was silent for {:?}", config.hello_timeout)));
             }
         }
-        self.send(&ToWorker::Load(load)).await.map_err(|_| None)?;
+        self.send(&ToWorker::Load(load)).await.map_err(|_| Trouble::Lost(None))?;
         match timeout(config.load_timeout, self.next()).await {
             Ok(Ok(Some(FromWorker::Loaded(loaded)))) => Ok(loaded),
-            Ok(Ok(Some(FromWorker::LoadFailed(reason)))) => Err(Some(reason)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(_) => Err(Some(format!("loading took longer than {:?}", config.load_timeout))),
+            Ok(Ok(Some(FromWorker::LoadFailed(reason)))) => Err(Trouble::Refused(reason)),
+            Ok(other) => Err(Trouble::Lost(unexpected(&other))),
+            Err(_) => Err(lost(format!("loading took longer than {:?}", config.load_timeout))),
         }
     }
 
@@ -143,7 +157,7 @@ impl Worker {
     }
 
     /// Ends the process, by force if it still runs, and says what its end looked like.
-    async fn autopsy(mut self, what: Option<String>) -> LoadFailure {
+    async fn autopsy(mut self, what: Option<String>, crashed: bool) -> LoadFailure {
         let status = self.end_now().await;
         self.read_out_log().await;
         let what = what.unwrap_or_else(|| format!("the worker {}", describe(status)));
@@ -151,7 +165,8 @@ impl Worker {
             Some(words) => format!("{what} ({words})"),
             None => what,
         };
-        LoadFailure { reason, context_limit_tokens: self.log.context_limit_tokens() }
+        let context_limit_tokens = self.log.context_limit_tokens();
+        LoadFailure { reason, context_limit_tokens, crashed }
     }
 
     /// The same for a worker that was lost in the middle of a run: `what` if this side knows, else

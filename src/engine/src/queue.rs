@@ -1,13 +1,17 @@
 //! The bounded queue of one model. Leaving it needs no call: a job whose client has gone counts
-//! for nothing and is never started.
+//! for nothing and is never started. Clients take turns: who was served last comes last, so that
+//! one client's twenty requests do not stand before another's one.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use rkllama_core::{EngineError, Sampling};
+use rkllama_core::{EngineError, KeepAlive, Sampling};
 use rkllama_protocol::End;
 use tokio::sync::{Notify, mpsc};
 
@@ -20,6 +24,8 @@ pub(crate) enum Reply {
     Piece(Vec<u8>),
     /// The run is over.
     End(End),
+    /// The model is loaded; the answer to a job without a prompt.
+    Loaded,
     /// It cannot begin or go on.
     Failed(EngineError),
 }
@@ -27,17 +33,20 @@ pub(crate) enum Reply {
 /// A prompt waiting for its model.
 #[derive(Debug)]
 pub(crate) struct Job {
+    /// The prompt; empty to have the model loaded and no more.
     pub(crate) tokens: Vec<i32>,
     /// What the client said.
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: Option<u32>,
     pub(crate) stop_tokens: Vec<i32>,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) client: Arc<str>,
     /// Closed by its receiver when the client leaves. Holds a whole answer, so that a slow reader
     /// never stops the NPU for the others.
     pub(crate) reply: mpsc::Sender<Reply>,
 }
 
-/// Jobs in the order of their arrival.
+/// Jobs that wait for one model.
 #[derive(Debug)]
 pub(crate) struct Queue {
     len_max: NonZeroUsize,
@@ -48,6 +57,9 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// When each client that waits was last served, counted in jobs.
+    served: HashMap<Arc<str>, u64>,
+    jobs_served: u64,
     closed: bool,
 }
 
@@ -65,19 +77,20 @@ impl Queue {
         Self { len_max, waiting: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Adds a job.
-    pub(crate) fn admit(&self, job: Job) -> Result<(), Refusal> {
+    /// Adds a job; returns how many stand before it, if nobody overtakes.
+    pub(crate) fn admit(&self, job: Job) -> Result<usize, Refusal> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(Refusal::Closed);
         }
-        waiting.jobs.retain(|job| !job.reply.is_closed());
-        if waiting.jobs.len() >= self.len_max.get() {
-            return Err(Refusal::Full(waiting.jobs.len()));
+        waiting.forget_who_left();
+        let before = waiting.jobs.len();
+        if before >= self.len_max.get() {
+            return Err(Refusal::Full(before));
         }
         waiting.jobs.push_back(job);
         self.arrived.notify_one();
-        Ok(())
+        Ok(before)
     }
 
     /// The next job whose client is still there. Safe to drop while waiting.
@@ -99,12 +112,61 @@ impl Queue {
 
     fn take(&self) -> Option<Job> {
         let mut waiting = self.lock();
-        waiting.jobs.retain(|job| !job.reply.is_closed());
-        waiting.jobs.pop_front()
+        waiting.forget_who_left();
+        waiting.take_turns()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn forget_who_left(&mut self) {
+        self.jobs.retain(|job| !job.reply.is_closed());
+    }
+
+    /// The oldest job of the client that was served longest ago.
+    fn take_turns(&mut self) -> Option<Job> {
+        let served = |job: &Job| self.served.get(&job.client).copied().unwrap_or(0);
+        let (at, _) = self.jobs.iter().enumerate().min_by_key(|(_, job)| served(job))?;
+        let job = self.jobs.remove(at)?;
+        self.jobs_served += 1;
+        self.served.insert(Arc::clone(&job.client), self.jobs_served);
+        // A client with nothing left starts afresh; what is remembered stays as short as the queue.
+        let jobs = &self.jobs;
+        self.served.retain(|client, _| jobs.iter().any(|job| job.client == *client));
+        Some(job)
+    }
+}
+
+/// How many requests wait in all queues, with the bound on them.
+#[derive(Debug)]
+pub(crate) struct TotalWaiting {
+    len_max: NonZeroUsize,
+    len: AtomicUsize,
+}
+
+impl TotalWaiting {
+    pub(crate) const fn new(len_max: NonZeroUsize) -> Self {
+        Self { len_max, len: AtomicUsize::new(0) }
+    }
+
+    /// A ticket for one more, or how many there are. It counts until it is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, usize> {
+        let len = self.len.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket(Arc::clone(self));
+        if len < self.len_max.get() { Ok(ticket) } else { Err(len) }
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(crate) struct Ticket(Arc<TotalWaiting>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.len.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -113,12 +175,18 @@ mod tests {
     use super::*;
 
     fn job(first_token: i32) -> (Job, mpsc::Receiver<Reply>) {
+        job_of("somebody", first_token)
+    }
+
+    fn job_of(client: &str, first_token: i32) -> (Job, mpsc::Receiver<Reply>) {
         let (reply, replies) = mpsc::channel(1);
         let job = Job {
             tokens: vec![first_token],
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
+            keep_alive: None,
+            client: client.into(),
             reply,
         };
         (job, replies)
@@ -135,6 +203,34 @@ mod tests {
         assert_eq!(queue.admit(third).unwrap_err(), Refusal::Full(2));
         assert_eq!(queue.next().await.tokens, [1]);
         assert_eq!(queue.next().await.tokens, [2]);
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns() {
+        let queue = Queue::new(NonZeroUsize::new(9).unwrap());
+        let jobs = [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("b", 6)];
+        let _clients: Vec<_> = jobs
+            .map(|(client, token)| {
+                let (job, replies) = job_of(client, token);
+                queue.admit(job).unwrap();
+                replies
+            })
+            .into_iter()
+            .collect();
+        let mut order = Vec::new();
+        for _ in jobs {
+            order.push(queue.next().await.tokens[0]);
+        }
+        assert_eq!(order, [1, 4, 5, 2, 6, 3]);
+    }
+
+    #[test]
+    fn tickets_count_until_they_are_dropped() {
+        let total = Arc::new(TotalWaiting::new(NonZeroUsize::MIN));
+        let ticket = total.enter().unwrap();
+        assert_eq!(total.enter().unwrap_err(), 1);
+        drop(ticket);
+        assert!(total.enter().is_ok());
     }
 
     #[tokio::test]

@@ -1,30 +1,38 @@
 //! The task that owns one model's worker and gives it one job at a time.
 //!
 //! ```text
-//!          job                    Loaded               Generate
-//!   empty ─────▶ loading (lock) ─────────▶ ready ──────────────────▶ running
-//!     ▲             │ refused, died, slow    ▲                          │
-//!     ├─────────────┘                        ├───────── End ────────────┤
-//!     └──────────────────── died, hangs, garbage ───────────────────────┘
+//!          job         place, lock          Loaded             Generate
+//!   empty ─────▶ waiting ────────▶ loading ─────────▶ idle ──────────────▶ running
+//!     ▲             │ too large      │ refused          ▲  ▲                  │
+//!     ├─────────────┘                │ died, slow       │  └────── End ───────┤
+//!     ├──────────────────────────────┘                  │                     │
+//!     ├── keep-alive over, wanted by others, asked for ─┘                     │
+//!     └───────────────────────── died, hangs, garbage ────────────────────────┘
 //! ```
 //!
 //! A run is over when the worker says `End`, never earlier: a call on a handle whose previous run
 //! has not returned gives one request's tokens to another.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
 
-use rkllama_core::{EngineError, Model, Sampling};
-use rkllama_protocol::{End, FromWorker, Generate, Load, Loaded, RunSampling, ToWorker};
+use rkllama_core::{EngineError, KeepAlive, LoadState, Model, Resident, Sampling};
+use rkllama_protocol::{Load, Loaded, RunSampling};
 use tokio::{
-    sync::{Mutex, mpsc::error::TrySendError},
+    sync::{Mutex, Notify, mpsc::error::TrySendError},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::EngineConfig,
-    process::{LoadFailure, Worker, unexpected},
+    crash_record::CrashRecord,
+    process::{LoadFailure, Worker},
     queue::{Job, Queue, Reply},
+    residency::{Place, Residency, memory_bytes},
+    run::{After, Run},
     runtimes::Runtimes,
 };
 
@@ -33,86 +41,242 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) runtimes: Arc<dyn Runtimes>,
+    pub(crate) residency: Arc<Residency>,
     /// Held while a model loads: the vendor's init can block or crash beside another one.
     pub(crate) load_lock: Arc<Mutex<()>>,
     pub(crate) stop: CancellationToken,
 }
 
+/// What the rest of the server sees of a model's task, and how it is asked to unload.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) queue: Queue,
+    unload: Notify,
+    view: std::sync::Mutex<View>,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    stage: Option<Stage>,
+    expires: Option<SystemTime>,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Loading(Instant),
+    Idle,
+    Busy,
+}
+
+impl Door {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self { queue, unload: Notify::new(), view: std::sync::Mutex::default() }
+    }
+
+    /// Has the model unloaded after its current answer.
+    pub(crate) fn unload(&self) {
+        self.unload.notify_one();
+    }
+
+    /// The model as a resident, if it is one.
+    pub(crate) fn resident(&self, model: &Model) -> Option<Resident> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match view.stage? {
+            Stage::Loading(since) => LoadState::Loading(since.elapsed()),
+            Stage::Idle => LoadState::Idle,
+            Stage::Busy => LoadState::Busy,
+        };
+        let memory_bytes = memory_bytes(model);
+        Some(Resident { model: model.id.clone(), state, memory_bytes, expires: view.expires })
+    }
+
+    /// What is wrong with the model.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
+    }
+
+    fn show(&self, stage: Option<Stage>, expires: Option<Instant>) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.stage = stage;
+        view.expires = expires.map(|at| SystemTime::now() + (at - Instant::now()));
+    }
+
+    fn show_problem(&self, problem: Option<String>) {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).problem = problem;
+    }
+}
+
 /// A model in a worker.
-struct Resident {
+struct InWorker {
     worker: Worker,
     loaded: Loaded,
     context_tokens_max: u32,
+    place: Place,
+    /// When it goes if nobody comes; `None` for never.
+    expires: Option<Instant>,
 }
 
 /// One model's task.
 pub(crate) struct Slot {
     model: Arc<Model>,
-    queue: Arc<Queue>,
+    door: Arc<Door>,
     shared: Shared,
-    resident: Option<Resident>,
+    resident: Option<InWorker>,
+    crashes: CrashRecord,
     next_run: u64,
 }
 
-/// How a job left the worker.
-enum After {
-    /// Idle, ready for the next.
-    Ready,
-    /// Dead or not to be trusted.
-    Lost,
+/// What an idle task has to do next.
+enum Next {
+    Serve(Job),
+    Unload(&'static str),
+    Stop,
 }
 
 impl Slot {
-    pub(crate) fn new(model: Arc<Model>, queue: Arc<Queue>, shared: Shared) -> Self {
-        Self { model, queue, shared, resident: None, next_run: 1 }
+    pub(crate) fn new(model: Arc<Model>, door: Arc<Door>, shared: Shared) -> Self {
+        let crashes = CrashRecord::new(shared.config.crashes.clone());
+        Self { model, door, shared, resident: None, crashes, next_run: 1 }
     }
 
     /// Runs until the engine stops; frees the NPU then.
     pub(crate) async fn work(mut self) {
-        let stop = self.shared.stop.clone();
         loop {
-            let job = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                job = self.queue.next() => job,
-            };
-            self.serve(job).await;
+            match self.next().await {
+                Next::Serve(job) => self.serve(job).await,
+                Next::Unload(why) => self.unload(why).await,
+                Next::Stop => break,
+            }
         }
-        for job in self.queue.close() {
+        for job in self.door.queue.close() {
             fail(&job, EngineError::ShuttingDown);
         }
-        if let Some(resident) = self.resident.take() {
-            resident.worker.shut_down(self.shared.config.shutdown_timeout).await;
+        self.unload("the server stops").await;
+    }
+
+    async fn next(&self) -> Next {
+        let resident = self.resident.as_ref();
+        let expiry = async {
+            match resident.and_then(|resident| resident.expires) {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let wanted = async {
+            match resident {
+                Some(resident) => resident.place.wanted().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => Next::Stop,
+            () = wanted => Next::Unload("another model needs its place"),
+            () = self.door.unload.notified() => Next::Unload("it was asked for"),
+            job = self.door.queue.next() => Next::Serve(job),
+            () = expiry => Next::Unload("nobody used it"),
         }
+    }
+
+    async fn unload(&mut self, why: &str) {
+        if let Some(resident) = self.resident.take() {
+            tracing::info!(model = self.model.id, why, "model unloaded");
+            resident.worker.shut_down(self.shared.config.shutdown_timeout).await;
+            // The place is free only now that the process is gone.
+            drop(resident.place);
+        }
+        self.door.show(None, None);
     }
 
     async fn serve(&mut self, job: Job) {
         let mut resident = match self.resident.take() {
             Some(resident) => resident,
-            None => match self.load().await {
+            None => match self.load(&job).await {
                 Ok(resident) => resident,
-                Err(err) => return fail(&job, err),
+                Err(err) => {
+                    self.door.show(None, None);
+                    return fail(&job, err);
+                }
             },
         };
+        resident.place.busy();
+        self.door.show(Some(Stage::Busy), None);
+        let keep_alive = job.keep_alive.unwrap_or(self.shared.config.keep_alive);
+        if job.tokens.is_empty() {
+            send(&job, Reply::Loaded);
+            return self.rest(resident, keep_alive);
+        }
         let run = self.next_run;
         self.next_run += 1;
-        let context_tokens_max = resident.context_tokens_max;
-        let room = free_tokens(context_tokens_max, job.tokens.len());
-        if room < self.shared.config.context_margin_tokens {
-            fail(&job, self.context_exceeded(&job, context_tokens_max));
-            self.resident = Some(resident);
-            return;
-        }
-        let tokens_max = job.tokens_max.unwrap_or(room).min(room);
-        match self.run(&mut resident, run, tokens_max, &job).await {
-            Ok(After::Ready) => self.resident = Some(resident),
-            Ok(After::Lost) => drop(resident.worker.post_mortem(None).await),
+        match self.run(&mut resident, run, &job).await {
+            Ok(After::Answered) => {
+                self.crashes.recovered();
+                self.door.show_problem(None);
+                self.rest(resident, keep_alive);
+            }
+            Ok(After::Ready) => self.rest(resident, keep_alive),
+            Ok(After::Lost) => {
+                let what = resident.worker.post_mortem(None).await;
+                self.lost(&what);
+            }
             Err(what) => {
                 let what = resident.worker.post_mortem(what).await;
-                tracing::error!(model = self.model.id, what, "lost a worker");
+                self.lost(&what);
                 fail(&job, EngineError::Worker { model: self.model.id.clone(), what });
             }
         }
+    }
+
+    /// Keeps the model for as long as it was asked for.
+    fn rest(&mut self, mut resident: InWorker, keep_alive: KeepAlive) {
+        resident.expires = match keep_alive {
+            KeepAlive::For(time) if !self.pinned() => Instant::now().checked_add(time),
+            KeepAlive::For(_) | KeepAlive::Forever => None,
+        };
+        resident.place.idle();
+        self.door.show(Some(Stage::Idle), resident.expires);
+        self.resident = Some(resident);
+    }
+
+    /// Takes note of a dead worker, for the next attempt and for the operator.
+    fn lost(&mut self, what: &str) {
+        tracing::error!(model = self.model.id, what, "lost a worker");
+        self.crashes.crashed(what);
+        self.door.show_problem(self.crashes.problem());
+        self.door.show(None, None);
+    }
+
+    fn pinned(&self) -> bool {
+        self.shared.config.pinned.contains(&self.model.id)
+    }
+
+    /// Runs a job that fits; says so to the client of one that does not.
+    async fn run(
+        &self,
+        resident: &mut InWorker,
+        number: u64,
+        job: &Job,
+    ) -> Result<After, Option<String>> {
+        let config = &self.shared.config;
+        let room = free_tokens(resident.context_tokens_max, job.tokens.len());
+        if room < config.context_margin_tokens {
+            fail(job, self.context_exceeded(job, resident.context_tokens_max));
+            return Ok(After::Ready);
+        }
+        let fixed =
+            (!resident.loaded.sampling_per_run).then(|| self.model.sampling.or(Sampling::FALLBACK));
+        let run = Run {
+            number,
+            job,
+            sampling: settled(job.sampling.or(self.model.sampling)),
+            ignored: fixed.map_or_else(Vec::new, |fixed| job.sampling.differing(&fixed)),
+            tokens_max: job.tokens_max.unwrap_or(room).min(room),
+            model: &self.model.id,
+            config,
+            stop: &self.shared.stop,
+        };
+        run.drive(&mut resident.worker).await
     }
 
     fn context_exceeded(&self, job: &Job, context_tokens_max: u32) -> EngineError {
@@ -124,9 +288,28 @@ impl Slot {
     }
 
     /// Loads the model, once more with the model's own context limit if ours was too large.
-    async fn load(&self) -> Result<Resident, EngineError> {
+    async fn load(&mut self, job: &Job) -> Result<InWorker, EngineError> {
+        if let Some(pause) = self.crashes.pause() {
+            return Err(EngineError::Degraded {
+                model: self.model.id.clone(),
+                what: self.crashes.problem().unwrap_or_default(),
+                retry_after_s: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+            });
+        }
         let choice = self.shared.runtimes.choose(&self.model)?;
-        let _alone = self.shared.load_lock.lock().await;
+        let stop = self.shared.stop.clone();
+        self.door.show(Some(Stage::Loading(Instant::now())), None);
+        let alone = Arc::clone(&self.shared.load_lock);
+        let (_alone, place) = tokio::select! {
+            () = stop.cancelled() => return Err(EngineError::ShuttingDown),
+            // Nobody wants the model any more. Once it loads, it loads to the end.
+            () = job.reply.closed() => return Err(EngineError::ShuttingDown),
+            place = async {
+                let alone = alone.lock_owned().await;
+                let place = self.shared.residency.admit(&self.model, self.pinned()).await?;
+                Ok::<_, EngineError>((alone, place))
+            } => place?,
+        };
         let mut context_tokens_max = self.model.context_tokens_max;
         loop {
             let load = Load {
@@ -135,15 +318,17 @@ impl Slot {
                 context_tokens_max,
                 sampling: settled(self.model.sampling),
                 ignore_eos: choice.ignore_eos,
+                base_domain: place.base_domain,
             };
             let started = Instant::now();
             let start = Worker::start(&self.shared.config, &self.model.id, load);
             let failure = tokio::select! {
-                () = self.shared.stop.cancelled() => return Err(EngineError::ShuttingDown),
+                () = stop.cancelled() => return Err(EngineError::ShuttingDown),
                 outcome = start => match outcome {
                     Ok((worker, loaded)) => {
                         self.report_load(&loaded, context_tokens_max, started.elapsed());
-                        return Ok(Resident { worker, loaded, context_tokens_max });
+                        let expires = None;
+                        return Ok(InWorker { worker, loaded, context_tokens_max, place, expires });
                     }
                     Err(failure) => failure,
                 },
@@ -153,7 +338,7 @@ impl Slot {
     }
 
     /// The context to try again with, or the failure as an error.
-    fn smaller_context(&self, failure: LoadFailure, asked: u32) -> Result<u32, EngineError> {
+    fn smaller_context(&mut self, failure: LoadFailure, asked: u32) -> Result<u32, EngineError> {
         match failure.context_limit_tokens {
             Some(limit) if 0 < limit && limit < asked => {
                 tracing::warn!(model = self.model.id, asked, limit, "context clamped to the model");
@@ -161,7 +346,11 @@ impl Slot {
             }
             _ => {
                 let reason = failure.reason;
-                tracing::error!(model = self.model.id, reason, "load failed");
+                if failure.crashed {
+                    self.lost(&reason);
+                } else {
+                    tracing::error!(model = self.model.id, reason, "load failed");
+                }
                 Err(EngineError::Load { model: self.model.id.clone(), reason })
             }
         }
@@ -176,77 +365,6 @@ impl Slot {
             took_ms = took.as_millis(),
             "model loaded"
         );
-    }
-
-    /// Runs one job. `Err` means that the worker is lost and the job has not been answered: the
-    /// text says why if this side knows, else the exit status will.
-    async fn run(
-        &self,
-        resident: &mut Resident,
-        run: u64,
-        tokens_max: u32,
-        job: &Job,
-    ) -> Result<After, Option<String>> {
-        let config = &self.shared.config;
-        let frame = ToWorker::Generate(Generate {
-            run,
-            tokens: job.tokens.clone(),
-            sampling: settled(job.sampling.or(self.model.sampling)),
-            tokens_max,
-            stop_tokens: job.stop_tokens.clone(),
-        });
-        let log_mark = resident.worker.log().mark();
-        resident.worker.send(&frame).await.map_err(|_| None)?;
-        let ignored = if resident.loaded.sampling_per_run {
-            Vec::new()
-        } else {
-            job.sampling.differing(&self.model.sampling.or(Sampling::FALLBACK))
-        };
-        send(job, Reply::Started(ignored));
-
-        let prefill = config.first_token_timeout(job.tokens.len());
-        let mut deadline = Instant::now() + prefill;
-        let mut first_seen = false;
-        let mut aborting = false;
-        loop {
-            let stopping = self.shared.stop.cancelled();
-            tokio::select! {
-                biased;
-                frame = resident.worker.next() => match frame {
-                    Ok(Some(FromWorker::Piece(piece))) if piece.run == run => {
-                        first_seen = true;
-                        if !aborting {
-                            deadline = Instant::now() + config.stall_timeout;
-                            send(job, Reply::Piece(piece.text));
-                        }
-                    }
-                    Ok(Some(FromWorker::End(end))) if end.run() == run => {
-                        finish(job, end, &resident.worker, log_mark).await;
-                        return Ok(After::Ready);
-                    }
-                    other => return Err(unexpected(&other)),
-                },
-                () = job.reply.closed(), if !aborting => {
-                    aborting = true;
-                    // An abort is heeded between two tokens: during prefill, at its end.
-                    if first_seen {
-                        deadline = Instant::now() + config.abort_timeout;
-                    }
-                    resident.worker.send(&ToWorker::Abort(run)).await.map_err(|_| None)?;
-                }
-                () = stopping => {
-                    fail(job, EngineError::ShuttingDown);
-                    return Ok(After::Ready);
-                }
-                () = sleep_until(deadline) => {
-                    if aborting {
-                        tracing::warn!(model = self.model.id, "no answer to an abort");
-                        return Ok(After::Lost);
-                    }
-                    return Err(Some(format!("gave no sign of life for too long (run {run})")));
-                }
-            }
-        }
     }
 }
 
@@ -270,25 +388,13 @@ fn free_tokens(context_tokens_max: u32, prompt_len: usize) -> u32 {
 
 /// Hands a reply over. The channel holds a whole answer, so it is never full; a receiver that has
 /// gone is noticed by `closed`.
-fn send(job: &Job, reply: Reply) {
+pub(crate) fn send(job: &Job, reply: Reply) {
     match job.reply.try_send(reply) {
         Ok(()) | Err(TrySendError::Closed(_)) => {}
         Err(TrySendError::Full(_)) => tracing::error!("a reply channel was sized too small"),
     }
 }
 
-fn fail(job: &Job, error: EngineError) {
+pub(crate) fn fail(job: &Job, error: EngineError) {
     send(job, Reply::Failed(error));
-}
-
-/// Passes the end of a run on; a failed one with the runtime's words about it.
-async fn finish(job: &Job, end: End, worker: &Worker, log_mark: u64) {
-    match end {
-        End::Failed { reason, .. } => {
-            let words = worker.log().explanation_since(log_mark).await;
-            let reason = words.map_or(reason.clone(), |words| format!("{reason} ({words})"));
-            fail(job, EngineError::Run { reason });
-        }
-        end => send(job, Reply::End(end)),
-    }
 }

@@ -54,6 +54,8 @@ impl Folder {
         let model = Model {
             id,
             created_s: weights.as_deref().map_or(0, modified_s),
+            weights_bytes: weights.as_deref().map_or(0, size_bytes),
+            memory_bytes: settings.memory_bytes,
             weights: weights.unwrap_or_default(),
             context_tokens_max: settings.context_tokens_max.unwrap_or(defaults.context_tokens_max),
             sampling: settings.sampling,
@@ -177,6 +179,11 @@ fn choose(
         faults.push(format!("no .{WEIGHTS_EXTENSION} file in {}", folder.display()));
     }
     only
+}
+
+/// A file's size; 0 where it cannot be read, which the state says already.
+fn size_bytes(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 fn modified_s(path: &Path) -> u64 {

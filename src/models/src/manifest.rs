@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::settings::{Knob, Settings, check_context, check_inside, check_tokens};
+use crate::settings::{Knob, Settings, check_context, check_inside, check_memory, check_tokens};
 
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "rkllama.toml";
@@ -17,6 +17,7 @@ struct Manifest {
     file: Option<Spanned<String>>,
     context_length: Option<Spanned<u32>>,
     max_tokens: Option<Spanned<u32>>,
+    memory_mb: Option<Spanned<u32>>,
     runtime: Option<String>,
     aliases: Vec<String>,
     sampling: SamplingTable,
@@ -55,6 +56,11 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         let at = tokens.span().start;
         settings.tokens_max = Some(checked(check_tokens(tokens.into_inner()), at)?);
     }
+    if let Some(megabytes) = manifest.memory_mb {
+        let at = megabytes.span().start;
+        let megabytes = checked(check_memory(megabytes.into_inner()), at)?;
+        settings.memory_bytes = Some(u64::from(megabytes) * 1_000_000);
+    }
     let table = manifest.sampling;
     settings.sampling.top_k = table.top_k;
     for (knob, value) in [
@@ -91,13 +97,14 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nruntime = '1.2.3'\n\
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\n\
             aliases = ['a', 'b']\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
             context_tokens_max: Some(8192),
             tokens_max: Some(512),
+            memory_bytes: Some(2_000_000_000),
             runtime: Some("1.2.3".to_owned()),
             aliases: vec!["a".to_owned(), "b".to_owned()],
             sampling: Sampling {

@@ -61,6 +61,8 @@ mod tests {
         let model = Arc::new(Model {
             id: id.to_owned(),
             created_s: 0,
+            weights_bytes: 0,
+            memory_bytes: None,
             weights: path.join(weights),
             context_tokens_max: 4096,
             sampling: Sampling::default(),

@@ -11,6 +11,7 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     pub(crate) context_tokens_max: Option<u32>,
     pub(crate) tokens_max: Option<u32>,
+    pub(crate) memory_bytes: Option<u64>,
     pub(crate) runtime: Option<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) sampling: Sampling,
@@ -23,6 +24,7 @@ impl Settings {
             file: self.file.or(lower.file),
             context_tokens_max: self.context_tokens_max.or(lower.context_tokens_max),
             tokens_max: self.tokens_max.or(lower.tokens_max),
+            memory_bytes: self.memory_bytes.or(lower.memory_bytes),
             runtime: self.runtime.or(lower.runtime),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
             sampling: self.sampling.or(lower.sampling),
@@ -34,6 +36,14 @@ impl Settings {
 const CONTEXT_TOKENS_MAX: u32 = 16_384;
 /// The runtime wants the context in blocks of this many tokens.
 const CONTEXT_TOKENS_STEP: u32 = 32;
+
+/// Megabytes of memory.
+pub(crate) fn check_memory(megabytes: u32) -> Result<u32, String> {
+    if megabytes == 0 {
+        return Err("`memory_mb` must be at least 1".to_owned());
+    }
+    Ok(megabytes)
+}
 
 /// A context the runtime accepts, or what is wrong and the nearest one that is right.
 pub(crate) fn check_context(tokens: u32) -> Result<u32, String> {

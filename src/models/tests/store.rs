@@ -79,6 +79,8 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
     let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     fs::File::options().write(true).open(&weights).unwrap().set_modified(written).unwrap();
     let expected = Model {
+        weights_bytes: fs::metadata(&weights).map_or(0, |metadata| metadata.len()),
+        memory_bytes: None,
         id: "a".to_owned(),
         created_s: 1_700_000_000,
         weights,

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct Load {
     /// Whether the runtime must not look for the end of sequence itself, because it would read the
     /// wrong ids from this model.
     pub ignore_eos: bool,
+    /// The first of the NPU's address domains to use, 0 to 15. A model takes as many as it needs
+    /// from there on.
+    pub base_domain: u8,
 }
 
 /// Sampling with every value settled; `top_k: None` leaves the runtime's own.

@@ -13,7 +13,8 @@ use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
 };
-use serde::{Deserialize, Deserializer, Serialize, de};
+use rkllama_core::KeepAlive;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::cli::ServeArgs;
 
@@ -36,9 +37,35 @@ pub(crate) struct Config {
     pub(crate) runtime: Vec<PathBuf>,
     /// Log everything below info too.
     pub(crate) debug: bool,
+    /// How long a model stays loaded after its last use: seconds, or a text such as `5m`; negative
+    /// means for ever.
+    #[serde(deserialize_with = "keep_alive", serialize_with = "seconds")]
+    pub(crate) keep_alive: KeepAlive,
+    /// Models that are loaded at start and stay.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) preload: Vec<String>,
     pub(crate) fallback: Fallback,
     pub(crate) auth: Auth,
+    pub(crate) memory: Memory,
     pub(crate) limits: Limits,
+}
+
+/// What loaded models may take together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Memory {
+    /// Megabytes for all models; absent means four fifths of this machine's memory.
+    pub(crate) max_mb: Option<u64>,
+    /// Megabytes planned into one of the NPU's address domains of 4 GiB.
+    pub(crate) domain_max_mb: u64,
+    /// Models loaded at once.
+    pub(crate) models_max: NonZeroUsize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { max_mb: None, domain_max_mb: 3221, models_max: NonZeroUsize::MIN.saturating_add(15) }
+    }
 }
 
 /// Models that answer for unknown names, for clients with a name baked in.
@@ -65,6 +92,16 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     /// Requests that may wait for one model.
     pub(crate) queue_len_max: NonZeroUsize,
+    /// Requests that may wait for all models together.
+    pub(crate) queue_len_total_max: NonZeroUsize,
+    /// Time a request may wait for its turn, in milliseconds.
+    pub(crate) queue_timeout_ms: u64,
+    /// Time a model has to load, in milliseconds.
+    pub(crate) load_timeout_ms: u64,
+    /// Time a run may go without a token, in milliseconds; prefill gets more by its length.
+    pub(crate) stall_timeout_ms: u64,
+    /// Time a run has to obey an abort before its worker is killed, in milliseconds.
+    pub(crate) abort_timeout_ms: u64,
     /// Time between two signs of life on a stream that waits, in milliseconds.
     pub(crate) heartbeat_ms: u64,
     /// Time that running answers get at shutdown, in milliseconds.
@@ -86,6 +123,11 @@ impl Default for Limits {
         Self {
             body_bytes_max: 32 << 20,
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
+            queue_len_total_max: NonZeroUsize::MIN.saturating_add(63),
+            queue_timeout_ms: 600_000,
+            load_timeout_ms: 300_000,
+            stall_timeout_ms: 60_000,
+            abort_timeout_ms: 10_000,
             heartbeat_ms: 3000,
             drain_ms: 10_000,
         }
@@ -100,8 +142,11 @@ impl Config {
             models: data_home().join("rkllama/models"),
             runtime: Vec::new(),
             debug: false,
+            keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            preload: Vec::new(),
             fallback: Fallback::default(),
             auth: Auth::default(),
+            memory: Memory::default(),
             limits: Limits::default(),
         }
     }
@@ -186,6 +231,29 @@ fn xdg(variable: &str, below_home: &str) -> PathBuf {
         Some(dir) if dir.is_absolute() => dir,
         _ => env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(below_home),
     }
+}
+
+/// Seconds, or a text such as `5m`.
+fn keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeepAlive, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wire {
+        Seconds(f64),
+        Text(String),
+    }
+    match Wire::deserialize(deserializer) {
+        Ok(Wire::Seconds(seconds)) => KeepAlive::from_seconds(seconds).map_err(de::Error::custom),
+        Ok(Wire::Text(text)) => text.parse().map_err(de::Error::custom),
+        Err(_) => Err(de::Error::custom("expected seconds or a text such as \"5m\"")),
+    }
+}
+
+/// The reverse, for the layer of defaults.
+fn seconds<S: Serializer>(time: &KeepAlive, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(match time {
+        KeepAlive::For(time) => time.as_secs_f64(),
+        KeepAlive::Forever => -1.0,
+    })
 }
 
 /// A list, or one text with commas: what an environment variable can hold.

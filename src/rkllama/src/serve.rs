@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::Context;
-use rkllama_core::Engine;
-use rkllama_engine::{EngineConfig, NpuEngine, WorkerCommand};
+use rkllama_core::{Engine, KeepAlive, Model, Models};
+use rkllama_engine::{EngineConfig, MemoryBudget, NpuEngine, WorkerCommand};
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
@@ -22,12 +22,7 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    cli::ServeArgs,
-    config::{Config, Limits},
-    listen,
-    runtimes::Libraries,
-};
+use crate::{cli::ServeArgs, config::Config, listen, runtimes::Libraries};
 
 /// Threads for requests. They parse, render and pass tokens on; the NPU is what is slow.
 const REQUEST_THREADS: usize = 2;
@@ -63,7 +58,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(Libraries::find(&config.runtime));
-    let engine = NpuEngine::new(engine_config(&config.limits)?, models.clone(), libraries);
+    let preload = resolve_all(&config.preload, &models)?;
+    let engine = NpuEngine::new(engine_config(&config, &preload)?, models.clone(), libraries);
     for problem in engine.problems() {
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
@@ -84,6 +80,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let app = rkllama_openapi::app(state, limits.clone());
     announce(&listeners)?;
+    preload_one_after_another(engine.clone(), preload);
 
     let drain = config.limits.drain();
     let (stages, stage) = watch::channel(Stage::Serving);
@@ -100,10 +97,58 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn engine_config(limits: &Limits) -> anyhow::Result<EngineConfig> {
+/// The models that were named in the configuration; a name that is none is a mistake to know at
+/// start.
+fn resolve_all(names: &[String], models: &Store) -> anyhow::Result<Vec<Arc<Model>>> {
+    names.iter().map(|name| models.resolve(name).context("`preload`")).collect()
+}
+
+/// Loads models in the background. A failure is logged where it happens and on `/health`.
+fn preload_one_after_another(engine: NpuEngine, models: Vec<Arc<Model>>) {
+    tokio::spawn(async move {
+        for model in models {
+            if let Err(error) = engine.load(&model, Some(KeepAlive::Forever)).await {
+                tracing::warn!(model = model.id, %error, "not preloaded");
+            }
+        }
+    });
+}
+
+fn engine_config(config: &Config, pinned: &[Arc<Model>]) -> anyhow::Result<EngineConfig> {
     let program = env::current_exe().context("cannot find this executable")?;
     let worker = WorkerCommand { program, args: vec!["worker".into()] };
-    Ok(EngineConfig { queue_len_max: limits.queue_len_max, ..EngineConfig::new(worker) })
+    let limits = &config.limits;
+    Ok(EngineConfig {
+        memory: MemoryBudget {
+            memory_bytes_max: config.memory.max_mb.map_or_else(memory_share, megabytes),
+            domain_bytes_max: megabytes(config.memory.domain_max_mb),
+            models_max: config.memory.models_max,
+        },
+        keep_alive: config.keep_alive,
+        pinned: pinned.iter().map(|model| model.id.clone()).collect(),
+        queue_len_max: limits.queue_len_max,
+        queue_len_total_max: limits.queue_len_total_max,
+        queue_timeout: Duration::from_millis(limits.queue_timeout_ms),
+        load_timeout: Duration::from_millis(limits.load_timeout_ms),
+        stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
+        abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
+        ..EngineConfig::new(worker)
+    })
+}
+
+const fn megabytes(count: u64) -> u64 {
+    count.saturating_mul(1_000_000)
+}
+
+/// Four fifths of this machine's memory: the NPU shares it with the system. Where it cannot be
+/// read, no bound: the runtime's own refusal remains.
+fn memory_share() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    total_kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024) / 5 * 4)
 }
 
 /// One line for each address on standard output, for people and for programs that start this one.

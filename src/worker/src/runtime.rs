@@ -57,7 +57,7 @@ impl Runtime for Vendor {
             sampling: sampling(&load.sampling),
             ignore_eos: load.ignore_eos,
             cpu_mask: None,
-            base_domain: None,
+            base_domain: Some(load.base_domain),
         };
         let session = Session::load(&library, &params).map_err(|err| err.to_string())?;
         Ok(VendorModel { version: library.inspection().version.clone(), session })

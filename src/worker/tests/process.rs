@@ -91,6 +91,7 @@ impl Worker {
         worker.say(&ToWorker::Hello(VERSION));
         assert_eq!(worker.hear(), FromWorker::Hello(VERSION));
         worker.say(&ToWorker::Load(Load {
+            base_domain: 0,
             runtime: library,
             model,
             context_tokens_max: 512,

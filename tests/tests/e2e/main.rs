@@ -8,6 +8,7 @@ mod cancel;
 mod command_line;
 mod crashes;
 mod refusals;
+mod residency;
 mod runtimes;
 mod shutdown;
 mod tokenizers;

@@ -376,6 +376,7 @@ pub(crate) fn load() -> Load {
         context_tokens_max: 64,
         sampling: SAMPLING,
         ignore_eos: false,
+        base_domain: 0,
     }
 }
 

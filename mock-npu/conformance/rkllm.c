@@ -560,6 +560,13 @@ static void check_image(void) {
     run(image("<image>What do you see?", embed, 4), param);
     ok(!strcmp(first, seen.text), "the same image has the same answer: %s", first);
 #if IS_E
+    for (size_t i = 0; i < 4 * image_width; i++) embed[i] = -(float)i;
+    setenv("MOCK_NPU_FAULTS", "stale_image", 1);
+    run(image("<image>What do you see?", embed, 4), param);
+    ok(!strcmp(first, seen.text) && seen.perf.prefill_tokens == 1, "a stale image on demand");
+    unsetenv("MOCK_NPU_FAULTS");
+    run(image("<image>What do you see?", embed, 4), param);
+    ok(seen.perf.prefill_tokens > 4, "another image is computed: %d", seen.perf.prefill_tokens);
     setenv("MOCK_NPU_SCRIPT", "[[rule]]\nsay = \"abc\"\nno_eos = true", 1);
     run(image("<image>What do you see?", embed, 4), param);
     int size = cache_size();

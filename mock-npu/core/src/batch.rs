@@ -84,7 +84,7 @@ impl Run<'_> {
                 perf.generate_tokens += i32::from(lane.token_id >= 0);
             }
             if !is_first {
-                pace.wait(step, latency.decode() + latency.scaled(extra));
+                pace.wait(step, latency.decode(self.session.kv.len()) + latency.scaled(extra));
             }
             is_first = false;
             // Inputs that ended in this very step may leave nothing to say.

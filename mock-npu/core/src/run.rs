@@ -11,7 +11,7 @@ use crate::conversation::Conversation;
 use crate::faults::{self, Faults};
 use crate::handle::{Circumstances, Handle, Session};
 use crate::hidden::HiddenLayer;
-use crate::input::{Cells, Input, cells_of, embed};
+use crate::input::{Cells, EMBEDDED, Input, cells_of, embed};
 use crate::language_model::Reader;
 use crate::latency::{Latency, Pace};
 use crate::log;
@@ -163,6 +163,7 @@ impl Run<'_> {
                 let Cells { cells, system_len } =
                     cells_of(self.handle, self.session, &request.input, request.keep_history)?;
                 let begins = self.session.kv.is_empty() || !request.keep_history;
+                let cells = self.stale(cells, &circumstances.faults);
                 let fresh = self.enter(cells, request.keep_history)?;
                 if begins {
                     self.session.system_len = system_len;
@@ -173,13 +174,23 @@ impl Run<'_> {
         self.session.last_keep_history = request.keep_history;
         self.session.is_aborted = false;
         // Nothing interrupts a prefill: an abort during it is heard when it ends.
-        std::thread::sleep(circumstances.latency.prefill(fresh));
+        std::thread::sleep(circumstances.latency.prefill(fresh, self.session.kv.len() - fresh));
         let perf = Perf {
             prefill_time_ms: ms(started.elapsed()),
             prefill_tokens: fresh as i32,
             ..Perf::default()
         };
         Ok((perf, paused))
+    }
+
+    /// With the fault, the image of the last run in the place of this one's.
+    fn stale(&self, mut cells: Vec<u32>, faults: &Faults) -> Vec<u32> {
+        if faults.stale_image {
+            let held = self.session.kv.iter().filter(|cell| **cell & EMBEDDED != 0);
+            let new = cells.iter_mut().filter(|cell| **cell & EMBEDDED != 0);
+            new.zip(held).for_each(|(new, held)| *new = *held);
+        }
+        cells
     }
 
     /// A paused generation goes on with the caller's tokens, or with its own: the text of a prompt
@@ -405,7 +416,7 @@ impl Run<'_> {
             }
             let token = self.next_token(generation);
             if !first {
-                pace.wait(step, generation.latency.decode());
+                pace.wait(step, generation.latency.decode(self.session.kv.len()));
             }
             if self.handle.abort.is_heard(&generation.faults) {
                 return End::Aborted;

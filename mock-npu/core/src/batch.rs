@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use crate::generation::Generation;
 use crate::handle::RELEASED;
 use crate::latency::Pace;
 use crate::log;
-use crate::run::{Generation, Mode, Request, Run};
+use crate::request::{Mode, Request};
+use crate::run::Run;
 use crate::sink::{Output, Perf, Reply, State};
 
 /// One input on its way.
@@ -74,8 +76,8 @@ impl Run<'_> {
         let mut is_first = true;
         while lanes.iter().any(|lane| !lane.is_done) {
             let step = Instant::now();
-            let latency = lanes[0].generation.latency();
-            if self.handle.abort.is_heard(lanes[0].generation.faults()) {
+            let latency = lanes[0].generation.latency;
+            if self.handle.abort.is_heard(&lanes[0].generation.faults) {
                 return self.end_batch(lanes.len(), Perf::default());
             }
             let extra = EXTRA_MS * parameters_b * (lanes.len() - 1) as f64;

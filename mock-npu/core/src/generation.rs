@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::circumstances::Circumstances;
 use crate::conversation::Conversation;
 use crate::faults::Faults;
-use crate::handle::Circumstances;
 use crate::input::embed;
 use crate::language_model::Reader;
 use crate::latency::Latency;

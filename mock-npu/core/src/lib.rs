@@ -6,6 +6,7 @@
 pub mod abi;
 mod batch;
 mod chaos;
+mod circumstances;
 mod conversation;
 mod corpus;
 mod data;
@@ -14,6 +15,7 @@ pub mod generate;
 mod generation;
 mod handle;
 mod hidden;
+mod init;
 mod input;
 mod language_model;
 mod latency;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use crate::circumstances::Circumstances;
 use crate::faults::Faults;
 use crate::generation::Generation;
-use crate::handle::Circumstances;
 use crate::input::{Cells, EMBEDDED, Input, cells_of};
 use crate::log;
 use crate::request::Request;
@@ -80,6 +80,13 @@ impl Run<'_> {
     /// Puts the prompt into the cache; returns how many tokens had to be computed.
     pub(crate) fn enter(&mut self, ids: Vec<u32>, keep_history: bool) -> Result<usize, String> {
         let max = self.handle.param.max_context_len as usize;
+        if log::level() >= 2 {
+            let shown: Vec<String> = ids.iter().map(u32::to_string).collect();
+            log::info(&format!("prompt tokens: {}, total: {}", shown.join(" "), ids.len()));
+            log::info(&format!("current kv cache size: {}", self.session.kv.len()));
+            log::info(&format!("keep history status: {}", i32::from(keep_history)));
+            log::info(&format!("n_keep = {}", self.handle.param.n_keep));
+        }
         if ids.len() > max {
             return Err(format!(
                 "the length of prompt is greater than max context (prompt: {} tokens, max context: {max})",
@@ -97,6 +104,7 @@ impl Run<'_> {
         let same = same.min(ids.len().saturating_sub(1));
         if log::level() >= 2 {
             log::info(&format!("kv cache matches {same} / {} tokens of prompt", ids.len()));
+            log::info(&format!("kv cache size after matching is: {same}"));
         }
         let fresh = ids.len() - same;
         self.session.kv = ids;

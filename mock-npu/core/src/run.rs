@@ -69,6 +69,9 @@ impl Run<'_> {
             }
             Mode::LastHiddenLayer | Mode::Logits => self.emit_data(request.mode, prefill, &faults),
         };
+        if log::level() >= 2 {
+            log::info("rkllm_run ended");
+        }
         if let Some(path) = &request.save_cache {
             self.save_cache(path.as_deref());
         }
@@ -107,6 +110,9 @@ impl Run<'_> {
                 OK
             }
             End::Aborted => {
+                if log::level() >= 2 {
+                    log::info("rkllm_run was aborted");
+                }
                 self.session.is_aborted = true;
                 if generation.faults.stale_token_after_abort {
                     self.session.stale_token = generation.pending;

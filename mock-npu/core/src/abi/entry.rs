@@ -184,7 +184,10 @@ pub unsafe fn run(
         if opened.library.group < Group::F || !userdata.is_null() {
             callback.userdata = userdata;
         }
-        opened.handle.abort.clear();
+        // A second run beside one in progress is refused, and must not undo that one's abort.
+        if !opened.handle.running.load(Ordering::Acquire) {
+            opened.handle.abort.clear();
+        }
         let returned = if in_background {
             start(opened, requests, callback)
         } else {
@@ -210,6 +213,7 @@ unsafe fn inputs_of(opened: &Opened, input: *const c_void) -> Vec<Input> {
 fn start(opened: &Opened, requests: Vec<Request>, callback: Callback) -> c_int {
     join_background(&opened.handle);
     let handle = Arc::clone(&opened.handle);
+    handle.running.store(true, Ordering::Release);
     let thread = std::thread::spawn(move || {
         guarded(|| perform(&handle, &requests, callback));
     });

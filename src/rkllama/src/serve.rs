@@ -23,6 +23,11 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    board::{
+        Cpus,
+        affinity::{self, Affinity},
+        limits,
+    },
     cli::ServeArgs,
     config::{Config, Limits},
     listen,
@@ -40,13 +45,33 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::gather(args)?;
     log_to_stderr(config.debug);
+    raise_open_files();
+    // Before there is a second thread: each begins with the mask of the one that starts it.
+    let worker_cpus = if config.board.affinity { pin() } else { None };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(REQUEST_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, worker_cpus))
+}
+
+fn raise_open_files() {
+    match limits::raise_nofile() {
+        Ok(limit) => tracing::info!(soft = limit.soft, hard = limit.hard, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Puts this thread where the server belongs; where its workers belong.
+fn pin() -> Option<Cpus> {
+    let Affinity { server, workers } = affinity::here()?;
+    match server.pin() {
+        Ok(()) => tracing::info!(%server, %workers, "little cores serve, big cores drive the NPU"),
+        Err(error) => tracing::warn!(%error, %server, "cannot keep to the little cores"),
+    }
+    Some(workers)
 }
 
 fn log_to_stderr(debug: bool) {
@@ -59,11 +84,15 @@ fn log_to_stderr(debug: bool) {
         .init();
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> {
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(Libraries::find(&config.runtime));
-    let engine = NpuEngine::new(engine_config(&config.limits)?, models.clone(), libraries);
+    let engine = NpuEngine::new(
+        engine_config(&config.limits, worker_cpus.as_ref())?,
+        models.clone(),
+        libraries,
+    );
     for problem in engine.problems() {
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
@@ -100,9 +129,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn engine_config(limits: &Limits) -> anyhow::Result<EngineConfig> {
+fn engine_config(limits: &Limits, cpus: Option<&Cpus>) -> anyhow::Result<EngineConfig> {
     let program = env::current_exe().context("cannot find this executable")?;
-    let worker = WorkerCommand { program, args: vec!["worker".into()] };
+    let mut args = vec!["worker".into()];
+    if let Some(cpus) = cpus {
+        args.extend(["--cpus".into(), cpus.to_string().into()]);
+    }
+    let worker = WorkerCommand { program, args };
     Ok(EngineConfig { queue_len_max: limits.queue_len_max, ..EngineConfig::new(worker) })
 }
 

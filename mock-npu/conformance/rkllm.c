@@ -7,6 +7,7 @@
  *   rkllm MODEL FOREIGN_FILE IMAGE_WIDTH VOCAB_LEN VERSION SCRATCH_FOLDER
  */
 #include <pthread.h>
+#include <time.h>
 
 #include "tap.h"
 
@@ -337,6 +338,18 @@ static void check_tokens(void) {
     clear(seen.handle, 0);
     static int32_t many[1100];
     for (int i = 0; i < 1100; i++) many[i] = 5 + i % 100;
+#if GROUP >= RKLLM_MOCK_D
+    RKLLMInferParam further = infer(RKLLM_INFER_GENERATE);
+    further.keep_history = 1;
+    seen.abort_at = 0;
+    run(tokens(many, 600), further);
+    printed();
+    seen.abort_at = 0;
+    run(tokens(many, 600), further);
+    ok(has(printed(), "I rkllm: context to be full[600 + 600], delete the kv cache in [0, 300), total: 300"),
+       "a full window loses its oldest part");
+    clear(seen.handle, 0);
+#endif
     printed();
     ok(run(tokens(many, 1100), infer(RKLLM_INFER_GENERATE)) == -1 && seen.error == 1 &&
            has(printed(), "E rkllm: the length of prompt is greater than max context (prompt: 1100 "
@@ -349,6 +362,12 @@ static void* abort_later(void* handle) {
     usleep(120000);
     rkllm_abort(handle);
     return NULL;
+}
+
+static double now_ms(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
 }
 
 static void check_abort(void) {
@@ -365,9 +384,20 @@ static void check_abort(void) {
 #if IS_E
     ok(seen.perf.generate_tokens == 0, "no perf after an abort");
 #endif
+    setenv("MOCK_NPU_SCRIPT", "[latency]\nprefill_ms = 400\n[[rule]]\nsay = \"abc\"\nno_eos = true", 1);
+    double start = now_ms();
+    pthread_create(&thread, NULL, abort_later, seen.handle);
+    ok(say("y") == 0 && seen.normal == 0 && seen.finish == 1, "no token comes after a late abort");
+    pthread_join(thread, NULL);
+    ok(now_ms() - start >= 400, "a prefill is not interrupted: %.0f ms", now_ms() - start);
     setenv("MOCK_NPU_SCALE", "0", 1);
+    setenv("MOCK_NPU_SCRIPT", "[[rule]]\nsay = \"abc\"\nno_eos = true", 1);
     seen.abort_at = 2;
     ok(say("x") == 0 && seen.normal == 3, "abort inside the callback: %d tokens", seen.normal);
+    setenv("MOCK_NPU_SCRIPT",
+           "[latency]\nprefill_ms = 1\nprefill_ms_per_token = 0\ndecode_ms_per_token = 20\n"
+           "[[rule]]\nsay = \"abc\"\nno_eos = true",
+           1);
     setenv("MOCK_NPU_SCALE", "1", 1);
     reset();
     RKLLMInput input = prompt("x");
@@ -402,6 +432,14 @@ static void check_pause(void) {
     clear(seen.handle, 0);
     rkllm_clear_kv_cache(seen.handle, 0, &start, &end);
     ok(has(printed(), "W rkllm"), "and only then");
+    seen.pause_at = 1;
+    say("x");
+    size = cache_size();
+    int32_t own[] = {5, 6, 7};
+    ok(run(tokens(own, 3), infer(RKLLM_INFER_GENERATE)) == 0 && seen.perf.prefill_tokens == 3,
+       "tokens are appended to a paused generation");
+    ok(cache_size() == size + 3 + seen.normal, "in the place of the one that was sampled: %d, %d", size,
+       cache_size());
     unsetenv("MOCK_NPU_SCRIPT");
 }
 #endif
@@ -560,6 +598,13 @@ static void check_image(void) {
     run(image("<image>What do you see?", embed, 4), param);
     ok(!strcmp(first, seen.text), "the same image has the same answer: %s", first);
 #if IS_E
+    for (size_t i = 0; i < 4 * image_width; i++) embed[i] = -(float)i;
+    setenv("MOCK_NPU_FAULTS", "stale_image", 1);
+    run(image("<image>What do you see?", embed, 4), param);
+    ok(!strcmp(first, seen.text) && seen.perf.prefill_tokens == 1, "a stale image on demand");
+    unsetenv("MOCK_NPU_FAULTS");
+    run(image("<image>What do you see?", embed, 4), param);
+    ok(seen.perf.prefill_tokens > 4, "another image is computed: %d", seen.perf.prefill_tokens);
     setenv("MOCK_NPU_SCRIPT", "[[rule]]\nsay = \"abc\"\nno_eos = true", 1);
     run(image("<image>What do you see?", embed, 4), param);
     int size = cache_size();

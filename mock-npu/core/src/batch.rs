@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use crate::generation::Generation;
 use crate::handle::RELEASED;
 use crate::latency::Pace;
 use crate::log;
-use crate::run::{Generation, Mode, Request, Run};
+use crate::request::{Mode, Request};
+use crate::run::Run;
 use crate::sink::{Output, Perf, Reply, State};
 
 /// One input on its way.
@@ -74,8 +76,8 @@ impl Run<'_> {
         let mut is_first = true;
         while lanes.iter().any(|lane| !lane.is_done) {
             let step = Instant::now();
-            let latency = lanes[0].generation.latency();
-            if self.handle.abort.is_heard(lanes[0].generation.faults()) {
+            let latency = lanes[0].generation.latency;
+            if self.handle.abort.is_heard(&lanes[0].generation.faults) {
                 return self.end_batch(lanes.len(), Perf::default());
             }
             let extra = EXTRA_MS * parameters_b * (lanes.len() - 1) as f64;
@@ -84,7 +86,7 @@ impl Run<'_> {
                 perf.generate_tokens += i32::from(lane.token_id >= 0);
             }
             if !is_first {
-                pace.wait(step, latency.decode() + latency.scaled(extra));
+                pace.wait(step, latency.decode(self.session.kv.len()) + latency.scaled(extra));
             }
             is_first = false;
             // Inputs that ended in this very step may leave nothing to say.

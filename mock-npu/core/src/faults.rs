@@ -56,6 +56,8 @@ faults! {
     stale_token_after_abort: bool,
     /// SIGSEGV when a prompt cache is loaded after an abort and before the cache is cleared.
     crash_load_cache_after_abort: bool,
+    /// An image is answered as the one before it.
+    stale_image: bool,
     /// No FINISH, whatever the release does, in the modes for hidden layer and logits.
     data_modes_without_finish: bool,
     /// FINISH in these modes, whatever the release does.

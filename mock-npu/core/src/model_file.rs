@@ -149,7 +149,12 @@ impl ModelFile {
 impl ModelFile {
     /// The script of the file itself.
     pub(crate) fn script(&self) -> Script {
-        let chip = Latency::of_chip(&self.target_platform, &self.model_dtype, self.parameters_b);
+        let chip = Latency::of_chip(
+            &self.target_platform,
+            &self.model_dtype,
+            &self.architecture,
+            self.parameters_b,
+        );
         Script {
             faults: self.faults.clone(),
             latency: chip.overlaid(self.latency),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::faults;
 use crate::handle::{Handle, Session};
+use crate::input::EMBEDDED;
 use crate::log;
 use crate::lora::Adapter;
 use crate::model_file::Template;
@@ -31,7 +32,9 @@ impl Session {
             Some((start, end)) if allowed => {
                 self.kv.drain(start..end);
             }
-            _ => log::warn("kv cache ranges can only be cleared while a generation is paused"),
+            _ => log::warn(
+                "start_pos and end_pos are only valid when keep_history == 0 and the generation is paused",
+            ),
         }
     }
 
@@ -121,7 +124,8 @@ impl Session {
             }
         };
         let vocab_len = handle.model.language.vocab_len();
-        if tokens.iter().any(|token| *token as usize >= vocab_len) {
+        let is_foreign = |cell: &u32| cell & EMBEDDED == 0 && *cell as usize >= vocab_len;
+        if tokens.iter().any(is_foreign) {
             let model = &handle.model.file.architecture;
             log::error(&format!("the prompt dose not match the current model[{model}]"));
             return false;

@@ -34,7 +34,30 @@ impl TextPieces {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_whole_characters_and_nothing_is_lost(
+            text in ".{0,40}",
+            cuts in prop::collection::vec(1usize..6, 60),
+        ) {
+            let mut pieces = TextPieces::default();
+            let mut joined = String::new();
+            let mut rest = text.as_bytes();
+            for cut in cuts {
+                let (piece, left) = rest.split_at(cut.min(rest.len()));
+                rest = left;
+                if let Some(bytes) = pieces.push(piece) {
+                    joined.push_str(std::str::from_utf8(&bytes).expect("whole characters"));
+                }
+            }
+            prop_assert!(text.starts_with(&joined));
+            prop_assert!(!rest.is_empty() || joined == text, "{joined:?} of {text:?}");
+        }
+    }
 
     #[test]
     fn a_character_comes_whole() {

@@ -166,6 +166,7 @@ fn an_abort_ends_the_run_and_an_idle_runtime_is_left_alone() {
     });
     session.generate(&prompt(&[1]), &mut |_| {}).unwrap();
     aborting.join().unwrap();
+    assert!(!abort.abort(), "the run has returned");
     assert_eq!(seen.aborts.load(Ordering::SeqCst), 1);
 
     drop(session);

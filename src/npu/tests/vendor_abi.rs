@@ -13,6 +13,7 @@
 
 use std::{
     env, fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -47,7 +48,8 @@ fn libraries() -> Option<PathBuf> {
     }
     let hint = format!("no libraries in {}: run ci/mock", folder.display());
     assert!(env::var("CI").as_deref() != Ok("true"), "{hint}");
-    eprintln!("SKIPPED: {hint}");
+    // Not a print macro: the test harness would keep it to itself.
+    io::stderr().write_all(format!("SKIPPED: {hint}\n").as_bytes()).unwrap();
     None
 }
 
@@ -212,7 +214,7 @@ fn only_1_3_ends_a_run_at_its_own_limit() {
 #[test]
 fn an_endless_answer_is_aborted_and_the_next_is_whole() {
     for_each_release(|release, library, folder| {
-        let more = "[latency]\nscale = 0.0\ndecode_ms_per_token = 1\n[[rule]]\nsay = \"on and on \"\nno_eos = true\nrepeat = 100000\n";
+        let more = "[latency]\nload_ms = 0\nprefill_ms = 0\ndecode_ms_per_token = 20\n[[rule]]\nsay = \"on and on \"\nno_eos = true\nrepeat = 100000\n";
         let mut session = load(library, model(folder, release, more)).unwrap();
         let abort = session.abort_handle();
         let spoke = AtomicBool::new(false);
@@ -237,8 +239,9 @@ fn an_endless_answer_is_aborted_and_the_next_is_whole() {
         });
         assert!(session.clear_kv_cache(), "{release}");
         assert_eq!(session.kv_cache_tokens(), Some(0), "{release}");
-        let (text, tokens, end) = generate(&mut session, 5);
-        if release == "1.3.0" {
+        // Before 1.3 nothing but an abort or the context would end it.
+        if session.profile().tokens_max_per_run {
+            let (text, tokens, end) = generate(&mut session, 5);
             assert_eq!((tokens, end.is_ok()), (5, true), "{text:?}");
         }
     });

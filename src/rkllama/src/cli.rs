@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::board::Cpus;
+
 /// Turns a Rockchip board into an OpenAI-compatible AI server.
 #[derive(Debug, Parser)]
 #[command(name = "rkllama", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -19,11 +21,53 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the server and stay in the foreground.
     Serve(ServeArgs),
+    /// Look at this machine and say what keeps the server from working, or from working well.
+    ///
+    /// Changes nothing. Exit code 0: nothing failed, though something may be worth improving;
+    /// 1: something failed.
+    Doctor(DoctorArgs),
     /// Print the API document (OpenAPI, JSON).
     Openapi,
     /// Run one model for a server that started this process. Not for people.
     #[command(hide = true)]
-    Worker,
+    Worker(WorkerArgs),
+}
+
+/// What the server tells a worker before it speaks to it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorkerArgs {
+    /// The cores to keep to, such as 4-7; without it those that are inherited.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<Cpus>,
+}
+
+/// Where `serve` would look, and how to print.
+#[derive(Debug, Default, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder with one folder per model, as for serve
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
+    /// The vendor's librkllmrt.so, or a folder of them; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) runtime: Vec<PathBuf>,
+    /// Configuration file, as for serve
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    /// The same for `serve`.
+    pub(crate) fn as_serve(&self) -> ServeArgs {
+        ServeArgs {
+            models: self.models.clone(),
+            runtime: self.runtime.clone(),
+            config: self.config.clone(),
+            ..ServeArgs::default()
+        }
+    }
 }
 
 /// Every flag wins over the environment (`RKLLAMA_*`), that over the configuration file, that over

@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
+    pub(crate) board: Board,
 }
 
 /// What loaded models may take together.
@@ -82,6 +83,21 @@ pub(crate) struct Fallback {
 pub(crate) struct Auth {
     /// Whether to listen beyond this machine although everybody there could use the NPU.
     pub(crate) allow_anonymous: bool,
+}
+
+/// How the board is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Board {
+    /// Whether the server keeps to the little cores and its workers to the big ones, where a board
+    /// has both.
+    pub(crate) affinity: bool,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { affinity: true }
+    }
 }
 
 /// The limits an operator may want to move.
@@ -148,13 +164,25 @@ impl Config {
             auth: Auth::default(),
             memory: Memory::default(),
             limits: Limits::default(),
+            board: Board::default(),
+        }
+    }
+
+    /// What is left when file or environment are wrong: the defaults and the flags.
+    pub(crate) fn of_flags(args: &ServeArgs) -> Self {
+        let defaults = Self::built_in();
+        Self {
+            models: args.models.clone().unwrap_or(defaults.models),
+            runtime: args.runtime.clone(),
+            debug: args.debug,
+            ..Self::built_in()
         }
     }
 
     /// All sources together.
     pub(crate) fn gather(args: &ServeArgs) -> anyhow::Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::built_in()));
-        if let Some(file) = config_file(args.config.as_deref())? {
+        if let Some(file) = file(args.config.as_deref())? {
             figment = figment.merge(Toml::file_exact(file));
         }
         figment = figment.merge(Env::prefixed("RKLLAMA_").ignore(&CLIENT_VARIABLES).split("__"));
@@ -183,7 +211,7 @@ fn merge_flags(mut figment: Figment, args: &ServeArgs) -> Figment {
 }
 
 /// The file to read: the one that was named, which must exist, else the first usual one that does.
-fn config_file(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn file(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     if let Some(file) = named {
         // Opened here because a missing file is silently nothing to the reader.
         std::fs::File::open(file).with_context(|| format!("--config {}", file.display()))?;
@@ -303,6 +331,7 @@ mod tests {
             )?;
             jail.set_env("RKLLAMA_LISTEN", "127.0.0.1:2, [::1]:2");
             jail.set_env("RKLLAMA_FALLBACK__CHAT", "demo");
+            jail.set_env("RKLLAMA_BOARD__AFFINITY", "false");
             jail.set_env("RKLLAMA_HOST", "http://127.0.0.1:8080");
             let args = ServeArgs { listen: vec!["127.0.0.1:3".into()], ..ServeArgs::default() };
 
@@ -313,6 +342,7 @@ mod tests {
             assert_eq!(config.fallback.chat.as_deref(), Some("demo"));
             assert_eq!(config.limits.queue_len_max.get(), 3);
             assert_eq!(config.limits.heartbeat_ms, 3000);
+            assert!(!config.board.affinity && Board::default().affinity);
 
             let without_flags = gather(jail, &ServeArgs::default())?;
             assert_eq!(without_flags.listen, ["127.0.0.1:2", "[::1]:2"]);

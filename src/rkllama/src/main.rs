@@ -4,8 +4,11 @@
 //! helps its operator. Failures end in one line on standard error and a non-zero exit code.
 #![forbid(unsafe_code)]
 
+mod board;
 mod cli;
 mod config;
+mod doctor;
+mod engine_config;
 mod listen;
 mod runtimes;
 mod serve;
@@ -21,7 +24,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Openapi => cli::print(&rkllama_openapi::document()).map(|()| ExitCode::SUCCESS),
-        Command::Worker => worker::run(),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Worker(args) => worker::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         cli::complain(&error);

@@ -48,6 +48,16 @@ impl Libraries {
         found
     }
 
+    /// Those that can be used, in the order in which they are tried.
+    pub(crate) fn usable(&self) -> &[Inspection] {
+        &self.usable
+    }
+
+    /// Why others cannot, a text for each.
+    pub(crate) fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
     fn look_at(&mut self, place: &Path) {
         let files = if place.is_dir() { libraries_in(place) } else { vec![place.to_owned()] };
         if files.is_empty() || !place.exists() {
@@ -71,7 +81,7 @@ impl Libraries {
     }
 
     /// Why there is nothing to use, naming every file and folder.
-    fn nothing_usable(&self) -> String {
+    pub(crate) fn nothing_usable(&self) -> String {
         let mut reasons = self.refused.clone();
         if !self.empty.is_empty() {
             let places: Vec<String> =

@@ -5,7 +5,6 @@
 //! second signal skips the first step.
 
 use std::{
-    env,
     io::{IsTerminal, Write},
     sync::Arc,
     time::Duration,
@@ -13,16 +12,29 @@ use std::{
 
 use anyhow::Context;
 use rkllama_core::{Engine, KeepAlive, Model, Models};
-use rkllama_engine::{EngineConfig, MemoryBudget, NpuEngine, WorkerCommand};
+use rkllama_engine::NpuEngine;
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{cli::ServeArgs, config::Config, listen, runtimes::Libraries};
+use crate::{
+    board::{
+        Cpus,
+        affinity::{self, Affinity},
+        limits,
+    },
+    cli::ServeArgs,
+    config::Config,
+    engine_config::engine_config,
+    listen,
+    runtimes::Libraries,
+};
 
 /// Threads for requests. They parse, render and pass tokens on; the NPU is what is slow.
 const REQUEST_THREADS: usize = 2;
@@ -30,18 +42,40 @@ const REQUEST_THREADS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 16;
 /// Time for the last error events to leave after the engine has stopped.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Time between two looks at the models' folder. What is put there can be used after it.
+const RESCAN_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the server until it is told to end.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::gather(args)?;
     log_to_stderr(config.debug);
+    raise_open_files();
+    // Before there is a second thread: each begins with the mask of the one that starts it.
+    let worker_cpus = if config.board.affinity { pin() } else { None };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(REQUEST_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, worker_cpus))
+}
+
+fn raise_open_files() {
+    match limits::raise_nofile() {
+        Ok(limit) => tracing::info!(soft = limit.soft, hard = limit.hard, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Puts this thread where the server belongs; where its workers belong.
+fn pin() -> Option<Cpus> {
+    let Affinity { server, workers } = affinity::here()?;
+    match server.pin() {
+        Ok(()) => tracing::info!(%server, %workers, "little cores serve, big cores drive the NPU"),
+        Err(error) => tracing::warn!(%error, %server, "cannot keep to the little cores"),
+    }
+    Some(workers)
 }
 
 fn log_to_stderr(debug: bool) {
@@ -54,15 +88,18 @@ fn log_to_stderr(debug: bool) {
         .init();
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> {
+    let signals = Signals::new()?;
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(Libraries::find(&config.runtime));
     let preload = resolve_all(&config.preload, &models)?;
-    let engine = NpuEngine::new(engine_config(&config, &preload)?, models.clone(), libraries);
+    let engine_config = engine_config(&config, &preload, worker_cpus.as_ref())?;
+    let engine = NpuEngine::new(engine_config, models.clone(), libraries);
     for problem in engine.problems() {
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
+    rescan_in_background(models.clone());
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
         models,
@@ -84,7 +121,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let drain = config.limits.drain();
     let (stages, stage) = watch::channel(Stage::Serving);
-    let ender = tokio::spawn(end(Signals::new()?, stages, drain, engine.clone()));
+    let ender = tokio::spawn(end(signals, stages, drain, engine.clone()));
     let stop = reached(stage, Stage::Draining);
     let cut = rkllama_http::serve(listeners, app, &limits, stop, drain + FAREWELL).await;
     if cut > 0 {
@@ -103,6 +140,22 @@ fn resolve_all(names: &[String], models: &Store) -> anyhow::Result<Vec<Arc<Model
     names.iter().map(|name| models.resolve(name).context("`preload`")).collect()
 }
 
+/// Keeps the list of models true to their folder.
+fn rescan_in_background(models: Arc<Store>) {
+    tokio::spawn(async move {
+        let mut ticks = interval(RESCAN_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let models = Arc::clone(&models);
+            if spawn_blocking(move || models.rescan()).await.is_err() {
+                tracing::error!("looking for models failed; the list stays as it is");
+                return;
+            }
+        }
+    });
+}
+
 /// Loads models in the background. A failure is logged where it happens and on `/health`.
 fn preload_one_after_another(engine: NpuEngine, models: Vec<Arc<Model>>) {
     tokio::spawn(async move {
@@ -112,43 +165,6 @@ fn preload_one_after_another(engine: NpuEngine, models: Vec<Arc<Model>>) {
             }
         }
     });
-}
-
-fn engine_config(config: &Config, pinned: &[Arc<Model>]) -> anyhow::Result<EngineConfig> {
-    let program = env::current_exe().context("cannot find this executable")?;
-    let worker = WorkerCommand { program, args: vec!["worker".into()] };
-    let limits = &config.limits;
-    Ok(EngineConfig {
-        memory: MemoryBudget {
-            memory_bytes_max: config.memory.max_mb.map_or_else(memory_share, megabytes),
-            domain_bytes_max: megabytes(config.memory.domain_max_mb),
-            models_max: config.memory.models_max,
-        },
-        keep_alive: config.keep_alive,
-        pinned: pinned.iter().map(|model| model.id.clone()).collect(),
-        queue_len_max: limits.queue_len_max,
-        queue_len_total_max: limits.queue_len_total_max,
-        queue_timeout: Duration::from_millis(limits.queue_timeout_ms),
-        load_timeout: Duration::from_millis(limits.load_timeout_ms),
-        stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
-        abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
-        ..EngineConfig::new(worker)
-    })
-}
-
-const fn megabytes(count: u64) -> u64 {
-    count.saturating_mul(1_000_000)
-}
-
-/// Four fifths of this machine's memory: the NPU shares it with the system. Where it cannot be
-/// read, no bound: the runtime's own refusal remains.
-fn memory_share() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total_kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    total_kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024) / 5 * 4)
 }
 
 /// One line for each address on standard output, for people and for programs that start this one.

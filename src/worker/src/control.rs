@@ -221,3 +221,76 @@ impl Control {
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    /// A control with a loaded model and the number of aborts that reached it.
+    fn loaded() -> (Control, Arc<AtomicU32>) {
+        let (control, aborts) = (Control::new(), Arc::new(AtomicU32::new(0)));
+        control.load_asked().unwrap();
+        let counted = Arc::clone(&aborts);
+        control.loaded(Box::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }));
+        (control, aborts)
+    }
+
+    #[test]
+    fn an_abort_stops_its_own_run_only() {
+        let (control, _) = loaded();
+        control.abort_asked(1);
+        control.run_asked(1).unwrap();
+        assert!(!control.is_stopping(), "an abort came before its run was asked for");
+        control.run_over();
+        control.abort_asked(1);
+        control.run_asked(2).unwrap();
+        for other in [0, 1, 3] {
+            control.abort_asked(other);
+        }
+        assert!(!control.is_stopping(), "the abort of another run");
+        control.abort_asked(2);
+        assert!(control.is_stopping());
+        assert_eq!(control.next_abort(), Some(2));
+    }
+
+    #[test]
+    fn an_abort_that_comes_late_does_not_reach_the_library() {
+        let (control, aborts) = loaded();
+        control.run_asked(1).unwrap();
+        control.abort_asked(1);
+        // The abort thread has taken the order and is slow.
+        let late = control.next_abort().unwrap();
+        control.enter(1);
+        assert!(!control.left(), "nobody has aborted it");
+        control.run_over();
+        control.run_asked(2).unwrap();
+        control.enter(2);
+        control.abort(late);
+        assert!(!control.left());
+        assert_eq!(aborts.load(Ordering::SeqCst), 0);
+
+        control.enter(2);
+        control.abort(2);
+        assert!(control.left());
+        assert_eq!(aborts.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn an_order_to_abort_does_not_outlive_its_run() {
+        let (control, _) = loaded();
+        control.run_asked(1).unwrap();
+        control.abort_asked(1);
+        control.run_over();
+        control.run_asked(2).unwrap();
+        assert!(!control.is_stopping());
+        control.close();
+        assert_eq!(control.next_abort(), None);
+    }
+}

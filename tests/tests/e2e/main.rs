@@ -7,6 +7,7 @@ mod answers;
 mod cancel;
 mod command_line;
 mod crashes;
+mod doctor;
 mod refusals;
 mod residency;
 mod runtimes;

@@ -1,5 +1,6 @@
 //! The C side: layouts as data, raw reads and writes, and the exported functions.
 
+mod decode;
 pub mod default_param;
 pub mod entry;
 mod export;

@@ -1,0 +1,54 @@
+//! What the configuration means for the engine.
+
+use std::{env, fs, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use rkllama_core::Model;
+use rkllama_engine::{EngineConfig, MemoryBudget, WorkerCommand};
+
+use crate::{board::Cpus, config::Config};
+
+/// The engine's limits, and how it starts workers: this executable, on these CPUs.
+pub(crate) fn engine_config(
+    config: &Config,
+    pinned: &[Arc<Model>],
+    cpus: Option<&Cpus>,
+) -> anyhow::Result<EngineConfig> {
+    let program = env::current_exe().context("cannot find this executable")?;
+    let mut args = vec!["worker".into()];
+    if let Some(cpus) = cpus {
+        args.extend(["--cpus".into(), cpus.to_string().into()]);
+    }
+    let limits = &config.limits;
+    Ok(EngineConfig {
+        memory: MemoryBudget {
+            memory_bytes_max: config.memory.max_mb.map_or_else(memory_share, megabytes),
+            domain_bytes_max: megabytes(config.memory.domain_max_mb),
+            models_max: config.memory.models_max,
+        },
+        keep_alive: config.keep_alive,
+        pinned: pinned.iter().map(|model| model.id.clone()).collect(),
+        queue_len_max: limits.queue_len_max,
+        queue_len_total_max: limits.queue_len_total_max,
+        queue_timeout: Duration::from_millis(limits.queue_timeout_ms),
+        load_timeout: Duration::from_millis(limits.load_timeout_ms),
+        stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
+        abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
+        ..EngineConfig::new(WorkerCommand { program, args })
+    })
+}
+
+const fn megabytes(count: u64) -> u64 {
+    count.saturating_mul(1_000_000)
+}
+
+/// Four fifths of this machine's memory: the NPU shares it with the system. Where it cannot be
+/// read, no bound: the runtime's own refusal remains.
+fn memory_share() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    total_kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024) / 5 * 4)
+}

@@ -33,6 +33,11 @@ async fn start_with(script: Vec<Step>, limits: Limits) -> (SocketAddr, Arc<Scrip
 }
 
 async fn ask(address: SocketAddr, stream: bool) -> TcpStream {
+    ask_and_more(address, stream, "").await
+}
+
+/// Asks, and sends `extra` behind the request.
+async fn ask_and_more(address: SocketAddr, stream: bool, extra: &str) -> TcpStream {
     let body = format!(
         r#"{{"model":"tiny","stream":{stream},"messages":[{{"role":"user","content":"hi"}}]}}"#
     );
@@ -40,7 +45,7 @@ async fn ask(address: SocketAddr, stream: bool) -> TcpStream {
     let len = body.len();
     let head =
         format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n");
-    socket.write_all((head + &body).as_bytes()).await.unwrap();
+    socket.write_all((head + &body + extra).as_bytes()).await.unwrap();
     socket
 }
 
@@ -66,24 +71,47 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
 }
 
-/// However a client leaves, and whatever it waits for, its generation is dropped.
+/// However a client leaves, whatever it waits for and whatever it sent behind its request, its
+/// generation is dropped.
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_answer() {
-    for is_stream in [false, true] {
-        for is_reset in [false, true] {
-            // After the first text nothing more comes: no write can notice the close.
-            let (address, engine) = start(vec![started(vec![]), text("x"), Step::Hang]).await;
-            let mut socket = ask(address, is_stream).await;
-            if is_stream {
-                read(&mut socket, |text| text.contains("\"content\":\"x\"")).await;
+    let pipelined = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let many = pipelined.repeat(1000);
+    for (what, extra) in
+        [("nothing", ""), ("a line", "\r\n"), ("a request", pipelined), ("many", &many)]
+    {
+        for is_stream in [false, true] {
+            for is_reset in [false, true] {
+                // After the first text nothing more comes: no write can notice the close.
+                let (address, engine) = start(vec![started(vec![]), text("x"), Step::Hang]).await;
+                let mut socket = ask_and_more(address, is_stream, extra).await;
+                if is_stream {
+                    read(&mut socket, |text| text.contains("\"content\":\"x\"")).await;
+                }
+                until("it runs", || engine.running() == 1).await;
+                if is_reset {
+                    socket.set_zero_linger().unwrap();
+                }
+                drop(socket);
+                let case = format!("{what} behind it, stream {is_stream}, reset {is_reset}");
+                until(&case, || engine.running() == 0).await;
             }
-            until("it runs", || engine.running() == 1).await;
-            if is_reset {
-                socket.set_zero_linger().unwrap();
-            }
-            drop(socket);
-            until(&format!("stream {is_stream}, reset {is_reset}"), || engine.running() == 0).await;
         }
+    }
+}
+
+/// A client that has said all it wants to say gets what can be answered at once.
+#[tokio::test]
+async fn requests_before_a_half_close_are_answered_when_the_answer_is_there() {
+    let (address, _) = start(hello()).await;
+    for count in [1, 2] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let requests = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(count);
+        socket.write_all(requests.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answers = String::new();
+        tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answers)).await.unwrap().unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), count, "{answers}");
     }
 }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod hangup;
 mod json;
 mod limits;
 mod observe;

@@ -34,7 +34,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::Limits;
+use crate::{
+    Limits,
+    hangup::{WatchedSocket, watched},
+};
 
 /// Pause after a failed `accept`: out of descriptors, it would spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -67,11 +70,13 @@ where
         };
         match accepted {
             Ok((stream, remote)) => {
-                let connection = connect(stream, remote, Arc::clone(&endpoint), limits);
+                let (socket, local) = prepare(stream, remote);
+                let (socket, hangup) = watched(socket);
+                let connection = connect(socket, local, remote, Arc::clone(&endpoint), limits);
                 let connection = graceful.watch(connection);
                 // Awaited once: when it ends, by either side, handler and body are dropped.
                 connections.spawn(async move {
-                    if let Err(error) = connection.await {
+                    if let Some(Err(error)) = hangup.cuts(connection).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -104,19 +109,25 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
     .await
 }
 
-/// Hyper's side of one connection.
-fn connect<E: Endpoint<Output = Response> + 'static>(
-    stream: TcpStream,
-    remote: SocketAddr,
-    endpoint: Arc<E>,
-    limits: &Limits,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
+/// The socket as the server wants it, and its own address.
+fn prepare(stream: TcpStream, remote: SocketAddr) -> (TcpStream, SocketAddr) {
     // Tokens are small and must not wait for each other. A socket that refuses still works.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    let local = LocalAddr(stream.local_addr().unwrap_or(remote).into());
-    let remote = RemoteAddr(remote.into());
+    let local = stream.local_addr().unwrap_or(remote);
+    (stream, local)
+}
+
+/// Hyper's side of one connection.
+fn connect<E: Endpoint<Output = Response> + 'static>(
+    socket: WatchedSocket,
+    local: SocketAddr,
+    remote: SocketAddr,
+    endpoint: Arc<E>,
+    limits: &Limits,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
+    let (local, remote) = (LocalAddr(local.into()), RemoteAddr(remote.into()));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let endpoint = Arc::clone(&endpoint);
         let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
@@ -129,7 +140,7 @@ fn connect<E: Endpoint<Output = Response> + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
         .max_buf_size(limits.header_bytes_max)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(socket), service)
 }
 
 /// Drops what still runs and counts it.

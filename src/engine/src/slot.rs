@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rkllama_core::{EngineError, KeepAlive, LoadState, Model, Resident, Sampling};
+use rkllama_core::{EngineError, KeepAlive, LoadState, Model, PromptTokens, Resident, Sampling};
 use rkllama_protocol::{Load, Loaded, RunSampling};
 use tokio::{
     sync::{Mutex, Notify, mpsc::error::TrySendError},
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::EngineConfig,
     crash_record::CrashRecord,
-    process::{LoadFailure, Worker},
+    process::{LoadFailure, Worker, unexpected},
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
     run::{After, Run},
@@ -117,6 +117,24 @@ struct InWorker {
     expires: Option<Instant>,
 }
 
+impl InWorker {
+    /// Waits for the end of idleness that comes from the model itself.
+    async fn idle(&mut self) -> Next {
+        let expiry = async {
+            match self.expires {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            frame = self.worker.next() => Next::Bury(unexpected(&frame)),
+            () = self.place.wanted() => Next::Unload("another model needs its place"),
+            () = expiry => Next::Unload("nobody used it"),
+        }
+    }
+}
+
 /// One model's task.
 pub(crate) struct Slot {
     model: Arc<Model>,
@@ -131,6 +149,8 @@ pub(crate) struct Slot {
 enum Next {
     Serve(Job),
     Unload(&'static str),
+    /// The worker died with nothing to do, or said something unasked.
+    Bury(Option<String>),
     Stop,
 }
 
@@ -146,6 +166,7 @@ impl Slot {
             match self.next().await {
                 Next::Serve(job) => self.serve(job).await,
                 Next::Unload(why) => self.unload(why).await,
+                Next::Bury(what) => self.bury(what).await,
                 Next::Stop => break,
             }
         }
@@ -155,27 +176,28 @@ impl Slot {
         self.unload("the server stops").await;
     }
 
-    async fn next(&self) -> Next {
-        let resident = self.resident.as_ref();
-        let expiry = async {
-            match resident.and_then(|resident| resident.expires) {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let wanted = async {
-            match resident {
-                Some(resident) => resident.place.wanted().await,
+    async fn next(&mut self) -> Next {
+        let idle = async {
+            match &mut self.resident {
+                Some(resident) => resident.idle().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = self.shared.stop.cancelled() => Next::Stop,
-            () = wanted => Next::Unload("another model needs its place"),
+            next = idle => next,
             () = self.door.unload.notified() => Next::Unload("it was asked for"),
             job = self.door.queue.next() => Next::Serve(job),
-            () = expiry => Next::Unload("nobody used it"),
+        }
+    }
+
+    /// Takes leave of a worker that nobody was waiting for: the next request loads the model again
+    /// and hears nothing of it.
+    async fn bury(&mut self, what: Option<String>) {
+        if let Some(resident) = self.resident.take() {
+            let what = resident.worker.post_mortem(what).await;
+            self.lost(&what);
         }
     }
 
@@ -281,9 +303,11 @@ impl Slot {
 
     fn context_exceeded(&self, job: &Job, context_tokens_max: u32) -> EngineError {
         EngineError::ContextExceeded {
-            prompt_tokens: u32::try_from(job.tokens.len()).unwrap_or(u32::MAX),
-            context_tokens_max: context_tokens_max
-                .saturating_sub(self.shared.config.context_margin_tokens),
+            prompt_tokens: PromptTokens::Exactly(
+                u32::try_from(job.tokens.len()).unwrap_or(u32::MAX),
+            ),
+            context_tokens_max,
+            margin_tokens: self.shared.config.context_margin_tokens,
         }
     }
 

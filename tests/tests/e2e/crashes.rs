@@ -58,6 +58,17 @@ async fn a_killed_worker_is_an_error_for_a_whole_answer() {
     works_again(&server).await;
 }
 
+/// The kernel may take an idle worker when memory runs out: the next client need not know.
+#[tokio::test]
+async fn a_worker_that_dies_idle_is_nobodys_error() {
+    let server = ServerSetup::demo().start();
+    works_again(&server).await;
+    kill_worker(&server);
+    eventually("it is noticed", || server.log().contains("lost a worker").then_some(())).await;
+    works_again(&server).await;
+    assert_eq!(server.trace().calls("rkllm_init"), 2);
+}
+
 #[tokio::test]
 async fn a_segfault_names_its_signal() {
     let server = ServerSetup::demo().in_real_time(SLOW).start();

@@ -7,10 +7,10 @@ use rkllama_http::ApiError;
 
 use crate::{
     State, failure, fields,
-    refusal::{Bound, echo, empty_array, invalid, missing, unsupported},
+    refusal::{Bound, echo, empty_array, invalid, missing, string_too_long, unsupported},
     wire::{
         self, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, MessageContent,
-        MessageRole, Stop,
+        MessageRole, STOP_TEXT_BYTES_MAX, Stop,
     },
 };
 
@@ -30,11 +30,12 @@ pub(crate) struct Chat {
 
 /// Checks a request and translates it.
 pub(crate) fn chat(
-    wire: ChatCompletionRequest,
+    mut wire: ChatCompletionRequest,
     client: &str,
     state: &State,
 ) -> Result<Chat, ApiError> {
     let sampling = sampling(&wire)?;
+    let stop = stop(wire.stop.take())?;
     let keep_alive = wire.keep_alive.as_ref().map(keep_alive).transpose()?;
     check_integer("n", wire.n, 1, 128)?;
     check_integer("top_logprobs", wire.top_logprobs, 0, 20)?;
@@ -55,7 +56,7 @@ pub(crate) fn chat(
             messages,
             sampling,
             tokens_max,
-            stop: stop(wire.stop),
+            stop,
             keep_alive,
             client: client.into(),
         },
@@ -123,14 +124,17 @@ fn tokens_max(asked: Option<i64>, model: &Model) -> Option<u32> {
 }
 
 /// Empty texts are dropped: they would end every answer at once.
-fn stop(stop: Option<Stop>) -> Vec<String> {
+fn stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
     let mut texts = match stop {
         None => Vec::new(),
         Some(Stop::One(text)) => vec![text],
         Some(Stop::Several(texts)) => texts,
     };
+    if let Some(long) = texts.iter().find(|text| text.len() > STOP_TEXT_BYTES_MAX) {
+        return Err(string_too_long("stop", STOP_TEXT_BYTES_MAX, long.len()));
+    }
     texts.retain(|text| !text.is_empty());
-    texts
+    Ok(texts)
 }
 
 fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {

@@ -52,7 +52,7 @@ const REQUEST: &[Field<ChatCompletionRequest>] = &[
     honoured("frequency_penalty", "-2 to 2"),
     honoured("max_completion_tokens", "wins over `max_tokens`; negative: to the context's end"),
     honoured("max_tokens", "0 is legal; negative: to the context's end"),
-    honoured("stop", "any number; empty texts are dropped"),
+    honoured("stop", "at most 64 of at most 4096 bytes; empty texts are dropped"),
     honoured("top_k", "not OpenAI's; 0 and below: the model's own"),
     honoured("repeat_penalty", "not OpenAI's; above 0"),
     honoured("repetition_penalty", "not OpenAI's; above 0; `repeat_penalty` wins"),

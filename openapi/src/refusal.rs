@@ -43,6 +43,16 @@ pub(crate) fn empty_array(param: &str) -> ApiError {
     .param(param)
 }
 
+/// A text with more bytes than it may have.
+pub(crate) fn string_too_long(param: &str, len_max: usize, len: usize) -> ApiError {
+    invalid(format!(
+        "Invalid '{param}': string too long. Expected a string with maximum length {len_max}, but \
+         got a string with length {len} instead."
+    ))
+    .code("string_above_max_length")
+    .param(param)
+}
+
 /// A bound of a number's range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bound {
@@ -125,6 +135,14 @@ fn data(path: Option<String>, reason: &str) -> ApiError {
         let (got, expected) = (got_in_words(got), expected_in_words(expected));
         invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
             .code("invalid_type")
+    } else if let Some((len, expected)) =
+        reason.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected "))
+    {
+        invalid(format!(
+            "Invalid '{param}': array too long. Expected {expected}, but got an array with length \
+             {len} instead."
+        ))
+        .code("array_above_max_length")
     } else if let Some(field) = reason.strip_prefix("duplicate field `") {
         let field = field.trim_end_matches('`');
         invalid(format!("Invalid body: the field '{field}' is there twice.")).code("invalid_value")

@@ -125,7 +125,11 @@ async fn errors_of_the_engine() {
             reason: "Permission denied".into(),
         }),
         EngineError::Template { reason: "Conversation roles must alternate".into() },
-        EngineError::ContextExceeded { prompt_tokens: 8227, context_tokens_max: 8192 },
+        EngineError::ContextExceeded {
+            prompt_tokens: rkllama_core::PromptTokens::Exactly(8227),
+            context_tokens_max: 8192,
+            margin_tokens: 32,
+        },
         EngineError::QueueFull { what: format!("model '{model}'"), waiting: 8 },
         EngineError::QueueTimeout { model: model.clone(), waited_s: 600 },
         EngineError::Degraded {
@@ -408,6 +412,37 @@ async fn a_single_stop_text_and_switched_off_sampling() {
     post(state(Arc::clone(&engine)), &hi(more)).await.assert_status_is_ok();
     assert_eq!(engine.last_request().stop, ["END"]);
     assert_eq!(engine.last_request().sampling, rkllama_core::Sampling::default());
+}
+
+/// The search for stop texts costs time with each token and holds text back.
+#[tokio::test]
+async fn stop_texts_have_a_limit() {
+    let array = "Invalid 'stop': array too long. Expected an array with maximum length 64, but got \
+                 an array with length 65 instead.";
+    let string = "Invalid 'stop': string too long. Expected a string with maximum length 4096, but \
+                  got a string with length 4097 instead.";
+    for (stop, expected) in [
+        (json!(vec!["a".repeat(4096); 64]), None),
+        (json!(vec!["a"; 65]), Some(("array_above_max_length", array))),
+        (json!("a".repeat(4097)), Some(("string_above_max_length", string))),
+        (json!(["a", "a".repeat(4097)]), Some(("string_above_max_length", string))),
+        // Bytes, not characters.
+        (
+            json!("é".repeat(2049)),
+            Some(("string_above_max_length", &*string.replace("4097", "4098"))),
+        ),
+    ] {
+        let response = ask(hello(), json!({ "stop": stop })).await;
+        let Some((code, message)) = expected else {
+            response.assert_status_is_ok();
+            continue;
+        };
+        response.assert_status(StatusCode::BAD_REQUEST);
+        let answer = response.json().await.value().deserialize::<Value>();
+        let error = &answer["error"];
+        assert_eq!((&error["code"], &error["param"]), (&json!(code), &json!("stop")));
+        assert_eq!(error["message"], message);
+    }
 }
 
 /// Which model answers, and under which name: by request, fallback and the models there are.

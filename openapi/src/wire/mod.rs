@@ -22,5 +22,6 @@ pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelS
 pub use primitive::{AnyObject, ErrorObject, ErrorResponse, Nullable};
 pub use request::{
     ChatCompletionRequest, FunctionDefinition, KeepAlive, Modality, ResponseFormat,
-    ResponseFormatType, Stop, StreamOptions, Tool, ToolChoice, ToolChoiceMode, ToolType,
+    ResponseFormatType, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop, StreamOptions, Tool, ToolChoice,
+    ToolChoiceMode, ToolType,
 };

@@ -47,7 +47,7 @@ pub(crate) use read_from_object;
 /// poem-openapi's `Union` writes `"type": "object"` beside the `oneOf`, which no string and no
 /// array can satisfy, and copies the whole value once for each alternative.
 macro_rules! document_one_of {
-    ($type:ident, $description:literal, [$($alternative:ty),+]) => {
+    ($type:ident, $description:literal, [$($alternative:ty $(: $bounds:expr)?),+]) => {
         impl poem_openapi::types::Type for $type {
             const IS_REQUIRED: bool = true;
             type RawValueType = Self;
@@ -67,7 +67,7 @@ macro_rules! document_one_of {
                     poem_openapi::registry::MetaSchema {
                         description: Some($description),
                         one_of: vec![
-                            $(<$alternative as poem_openapi::types::Type>::schema_ref()),+
+                            $(<$alternative as poem_openapi::types::Type>::schema_ref()$(.merge($bounds))?),+
                         ],
                         ..poem_openapi::registry::MetaSchema::ANY
                     }

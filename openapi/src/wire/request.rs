@@ -2,10 +2,14 @@
 
 use std::fmt;
 
-use poem_openapi::{Enum, Object, types::Example};
+use poem_openapi::{
+    Enum, Object,
+    registry::MetaSchema,
+    types::Example,
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor, value},
+    de::{self, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor, value},
 };
 use serde_json::Value;
 
@@ -58,7 +62,7 @@ pub struct ChatCompletionRequest {
     /// Older name of `max_completion_tokens`.
     #[oai(nullable, deprecated)]
     pub max_tokens: Option<i64>,
-    /// Texts that end the answer and are no part of it.
+    /// Texts that end the answer and are no part of it: at most 64, each of at most 4096 bytes.
     #[oai(nullable)]
     pub stop: Option<Stop>,
     /// Number of answers. More than 1 is refused with 400.
@@ -333,13 +337,25 @@ pub enum Modality {
     Audio,
 }
 
+/// Stop texts of one request. Each is searched for in all that is generated; OpenAI takes 4,
+/// llama-server's clients send a few dozen.
+pub const STOP_TEXTS_MAX: usize = 64;
+/// Bytes of one stop text. As many have to be held back while they may be its beginning, and no
+/// model says so much by accident.
+pub const STOP_TEXT_BYTES_MAX: usize = 4096;
+
+/// What the document can say of a text's length: it counts characters, which are never more.
+fn stop_text_bounds() -> MetaSchema {
+    MetaSchema { max_length: Some(STOP_TEXT_BYTES_MAX), ..MetaSchema::ANY }
+}
+
 /// Texts that end an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Stop {
     /// One.
     One(String),
-    /// Any number.
+    /// Up to [`STOP_TEXTS_MAX`].
     Several(Vec<String>),
 }
 
@@ -354,8 +370,24 @@ impl<'de> Deserialize<'de> for Stop {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Stop, E> {
                 Ok(Stop::One(text.to_owned()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Stop, A::Error> {
-                Vec::deserialize(value::SeqAccessDeserializer::new(seq)).map(Stop::Several)
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Stop, A::Error> {
+                let mut texts = Vec::new();
+                while texts.len() < STOP_TEXTS_MAX {
+                    match seq.next_element()? {
+                        Some(text) => texts.push(text),
+                        None => return Ok(Stop::Several(texts)),
+                    }
+                }
+                // Counted and not kept: a body may hold millions.
+                let mut len = texts.len();
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    len += 1;
+                }
+                if len == STOP_TEXTS_MAX {
+                    return Ok(Stop::Several(texts));
+                }
+                let expected = format!("an array with maximum length {STOP_TEXTS_MAX}");
+                Err(de::Error::invalid_length(len, &&*expected))
             }
         }
         deserializer.deserialize_any(StopVisitor)
@@ -364,8 +396,15 @@ impl<'de> Deserialize<'de> for Stop {
 
 document_one_of!(
     Stop,
-    "One text, or any number of them. Empty texts are dropped.",
-    [String, Vec<String>]
+    "One text, or up to 64 of them, each of at most 4096 bytes. Empty texts are dropped.",
+    [
+        String: stop_text_bounds(),
+        Vec<String>: MetaSchema {
+            items: Some(Box::new(String::schema_ref().merge(stop_text_bounds()))),
+            max_items: Some(STOP_TEXTS_MAX),
+            ..MetaSchema::ANY
+        }
+    ]
 );
 
 /// A length of time.

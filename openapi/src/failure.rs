@@ -31,14 +31,17 @@ pub(crate) fn engine(error: EngineError) -> ApiError {
     match error {
         EngineError::Model(error) => model(error),
         EngineError::Template { reason } => invalid(reason).code("invalid_value").param("messages"),
-        EngineError::ContextExceeded { prompt_tokens, context_tokens_max } => invalid(format!(
-            "This model's maximum context length is {context_tokens_max} tokens. However, your \
-             messages resulted in {prompt_tokens} tokens. Please reduce the length of the messages."
-        ))
-        .code("context_length_exceeded")
-        .param("messages")
-        .extra("n_prompt_tokens", prompt_tokens)
-        .extra("n_ctx", context_tokens_max),
+        EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
+            invalid(format!(
+                "This model's maximum context length is {context_tokens_max} tokens. However, \
+                 your messages resulted in {prompt_tokens} tokens, and {margin_tokens} are kept \
+                 for the answer. Please reduce the length of the messages."
+            ))
+            .code("context_length_exceeded")
+            .param("messages")
+            .extra("n_prompt_tokens", prompt_tokens.known())
+            .extra("n_ctx", context_tokens_max)
+        }
         EngineError::QueueFull { .. } => {
             unavailable(words).code("queue_full").retry_after_s(QUEUE_RETRY_AFTER_S)
         }

@@ -1,6 +1,6 @@
 //! What can go wrong in the domain. No status codes here: each API has its own.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// A model cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,13 +51,16 @@ pub enum EngineError {
     },
     /// The prompt leaves no room in the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}"
+        "the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}, \
+         of which {margin_tokens} are kept for the answer"
     )]
     ContextExceeded {
         /// Tokens of the rendered prompt.
-        prompt_tokens: u32,
-        /// The model's limit.
+        prompt_tokens: PromptTokens,
+        /// The model's context, as it is listed or as the runtime clamped it.
         context_tokens_max: u32,
+        /// Tokens of the context that a prompt must leave free.
+        margin_tokens: u32,
     },
     /// Too many requests wait for this model, or for all models together.
     #[error("{waiting} requests already wait for {what}")]
@@ -116,4 +119,31 @@ pub enum EngineError {
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+/// How many tokens a prompt has. What is far too long is not tokenized to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptTokens {
+    /// Counted.
+    Exactly(u32),
+    /// Certainly no fewer.
+    AtLeast(u32),
+}
+
+impl PromptTokens {
+    /// The number that is known.
+    pub const fn known(self) -> u32 {
+        match self {
+            Self::Exactly(tokens) | Self::AtLeast(tokens) => tokens,
+        }
+    }
+}
+
+impl fmt::Display for PromptTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(tokens) => write!(f, "{tokens}"),
+            Self::AtLeast(tokens) => write!(f, "at least {tokens}"),
+        }
+    }
 }

@@ -14,7 +14,7 @@ mod request;
 mod sampling;
 
 pub use engine::{Engine, Generation, LoadState, Problem, Resident};
-pub use error::{EngineError, ModelError};
+pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, Usage};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};

@@ -8,7 +8,7 @@ use std::{
 use rkllama_core::{
     Engine, EngineError, Generation, KeepAlive, Model, Models, Problem, Request, Resident, Sampling,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,6 +37,10 @@ pub(crate) struct Inner {
     shared: Shared,
     doors: Mutex<BTreeMap<String, Opened>>,
     waiting: Arc<TotalWaiting>,
+    /// A permit for each prompt that is rendered and tokenized.
+    pub(crate) encodings: Arc<Semaphore>,
+    /// Contexts that turned out smaller than the models' records say, when they were loaded.
+    contexts: Mutex<BTreeMap<String, (Arc<Model>, u32)>>,
     tasks: TaskTracker,
 }
 
@@ -62,6 +66,8 @@ impl NpuEngine {
             shared,
             doors: Mutex::default(),
             waiting,
+            encodings: Arc::new(Semaphore::new(generation::ENCODINGS_MAX)),
+            contexts: Mutex::default(),
             tasks: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -144,6 +150,24 @@ impl Inner {
 
     pub(crate) fn runtimes(&self) -> &dyn Runtimes {
         &*self.shared.runtimes
+    }
+
+    /// The model's context in tokens, as far as it is known.
+    pub(crate) fn context_tokens_max(&self, model: &Model) -> u32 {
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        match contexts.get(&model.id) {
+            Some((of, clamped)) if **of == *model => model.context_tokens_max.min(*clamped),
+            _ => model.context_tokens_max,
+        }
+    }
+
+    /// Remembers that the runtime gave this model a smaller context, so that the next prompt that
+    /// does not fit is refused before it waits for its turn.
+    pub(crate) fn clamped(&self, model: &Arc<Model>, context_tokens_max: u32) {
+        if context_tokens_max < model.context_tokens_max {
+            let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+            contexts.insert(model.id.clone(), (Arc::clone(model), context_tokens_max));
+        }
     }
 
     /// Puts a job into the model's queue; the first one starts the model's task.

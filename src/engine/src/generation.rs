@@ -7,9 +7,11 @@ use std::{sync::Arc, time::Instant};
 
 use async_stream::try_stream;
 use rkllama_core::{
-    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Request, Started,
+    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, PromptTokens, Request,
+    Started,
 };
 use rkllama_protocol::Stats;
+use rkllama_text::{Encoded, TextError};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
@@ -22,6 +24,10 @@ use crate::{
 /// Replies of a run beside its pieces: the start and the end.
 const REPLIES_BESIDE_PIECES: usize = 2;
 
+/// Prompts that are rendered and tokenized at once, of all models together. More would not be
+/// faster beside the threads that pass tokens on, and each may hold several times its body.
+pub(crate) const ENCODINGS_MAX: usize = 2;
+
 /// A rendered and counted prompt.
 struct Prompt {
     tokens: Vec<i32>,
@@ -30,10 +36,10 @@ struct Prompt {
 }
 
 /// Begins a generation.
-pub(crate) fn start(engine: Arc<Inner>, request: Request) -> Generation {
+pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
     Box::pin(try_stream! {
         let mut report = Report::new(&request.model.id);
-        let prompt = report.watch(prepare(&engine, &request).await)?;
+        let prompt = report.watch(prepare(&engine, &mut request).await)?;
         report.prompt_tokens = count(&prompt.tokens);
         let mut answer = Answer::new(request.stop.clone(), report.prompt_tokens);
         if request.tokens_max == Some(0) {
@@ -56,6 +62,9 @@ pub(crate) fn start(engine: Arc<Inner>, request: Request) -> Generation {
                 None => replies.recv().await.ok_or(EngineError::ShuttingDown),
             };
             let events = reply.and_then(|reply| answer.take(reply));
+            if let Err(EngineError::ContextExceeded { context_tokens_max, .. }) = &events {
+                engine.clamped(&request.model, *context_tokens_max);
+            }
             for event in report.watch(events)? {
                 if let Event::Finished(finished) = event {
                     // The run may still go on behind a stop string: nobody listens any more.
@@ -81,28 +90,47 @@ pub(crate) fn check(engine: &Inner, model: &Model) -> Result<(), EngineError> {
     engine.runtimes().choose(model).map(drop)
 }
 
-/// Everything that can be refused without the NPU.
-async fn prepare(engine: &Inner, request: &Request) -> Result<Prompt, EngineError> {
+/// Everything that can be refused without the NPU. Takes the messages out of the request, of which
+/// nothing else has any need: they can be most of a body.
+async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, EngineError> {
     let model = &request.model;
     check(engine, model)?;
     let codec = engine.codecs.get(model).await?;
-    let messages = request.messages.clone();
+    let context_tokens_max = engine.context_tokens_max(model);
+    let margin_tokens = engine.config().context_margin_tokens;
+    let room = context_tokens_max.saturating_sub(margin_tokens);
+    let exceeded = |prompt_tokens| {
+        Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens })
+    };
+
+    // Waiting here costs nothing, and a client that leaves is waited for no more.
+    let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
+        return Err(EngineError::ShuttingDown);
+    };
+    let messages = std::mem::take(&mut request.messages);
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
     let encoded = spawn_blocking(move || {
-        let tokens = codec.encode_chat(&messages)?;
-        Ok(Prompt { tokens, stop_tokens: codec.eos_ids().to_vec() })
+        // Given back when the work is over, not when its client has gone.
+        let _permit = permit;
+        let tokens_max = usize::try_from(room).unwrap_or(usize::MAX);
+        let encoded = codec.encode_chat_within(&messages, tokens_max)?;
+        Ok((encoded, codec.eos_ids().to_vec()))
     });
-    let prompt = encoded
-        .await
-        .unwrap_or_else(|panic| Err(EngineError::Template { reason: panic.to_string() }))?;
-
-    let prompt_tokens = count(&prompt.tokens);
-    let context_tokens_max =
-        model.context_tokens_max.saturating_sub(engine.config().context_margin_tokens);
-    if prompt_tokens > context_tokens_max {
-        return Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max });
+    let (encoded, stop_tokens) = match encoded.await {
+        Ok(encoded) => encoded.map_err(|err: TextError| err.of_model(&model.id))?,
+        // Other people's code over other people's files.
+        Err(panic) => {
+            let reason = format!("tokenizer.json or the chat template cannot be used: {panic}");
+            return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
+        }
+    };
+    match encoded {
+        Encoded::TooLong { tokens_min } => exceeded(PromptTokens::AtLeast(saturated(tokens_min))),
+        Encoded::Whole(tokens) if count(&tokens) > room => {
+            exceeded(PromptTokens::Exactly(count(&tokens)))
+        }
+        Encoded::Whole(tokens) => Ok(Prompt { tokens, stop_tokens }),
     }
-    Ok(prompt)
 }
 
 /// A request that waits for its turn.
@@ -147,5 +175,9 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
 }
 
 fn count(tokens: &[i32]) -> u32 {
-    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
+    saturated(tokens.len())
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

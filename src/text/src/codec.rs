@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use rkllama_core::{EngineError, Message, Role, TextFiles};
+use rkllama_core::{Message, Role, TextFiles};
 use tokenizers::Tokenizer;
 
 use crate::{
     RenderOptions, TextError,
+    bound::Bound,
     config::{TOKENIZER, TextConfig},
     eos,
     guard::{Guard, unguard},
@@ -18,7 +19,27 @@ pub struct Codec {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     guard: Guard,
+    bound: Bound,
     eos_ids: Vec<i32>,
+}
+
+/// Bytes of text for each token that would fit which are tokenized at first: four times what
+/// tokens have in most languages. A longer text is looked at beginning by beginning.
+const FIRST_LOOK_BYTES_PER_TOKEN: usize = 16;
+/// How many tokens the beginning of a text may have more than the whole: it may end inside a
+/// control token or a word, which then falls apart.
+const CUT_TOKENS_MAX: usize = 64;
+
+/// The tokens of a text that was to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encoded {
+    /// All of them, which may still be too many.
+    Whole(Vec<i32>),
+    /// It is certain that there are too many.
+    TooLong {
+        /// There are at least so many.
+        tokens_min: usize,
+    },
 }
 
 /// A rendered conversation: one string in which the template's control tokens can still be told
@@ -47,6 +68,7 @@ impl Codec {
     pub fn new(files: &TextFiles) -> Result<Self, TextError> {
         let config = TextConfig::parse(files)?;
         let mut tokenizer = parse_tokenizer(&files.tokenizer)?;
+        let bound = Bound::of(&tokenizer);
         let guard = Guard::install(&mut tokenizer)?;
         let has_chatml_tokens = tokenizer.token_to_id("<|im_start|>").is_some()
             && tokenizer.token_to_id("<|im_end|>").is_some();
@@ -58,7 +80,7 @@ impl Codec {
         let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
         let probe = template.render(&turns, &options).ok();
         let eos_ids = eos::eos_ids(&tokenizer, &config, probe.as_deref());
-        Ok(Self { tokenizer, template, guard, eos_ids })
+        Ok(Self { tokenizer, template, guard, bound, eos_ids })
     }
 
     /// Renders a conversation with the model's own template.
@@ -96,6 +118,55 @@ impl Codec {
         self.encode(&self.render(messages, &RenderOptions::default())?)
     }
 
+    /// The token ids of a conversation that is to be answered now, with little work for one that
+    /// has certainly more than `tokens_max`.
+    ///
+    /// # Errors
+    /// As [`Codec::encode_chat`].
+    pub fn encode_chat_within(
+        &self,
+        messages: &[Message],
+        tokens_max: usize,
+    ) -> Result<Encoded, TextError> {
+        // Templates write something for each message, and all of what the user said last.
+        let said_last = messages.iter().rfind(|message| message.role == Role::User);
+        let said_last = said_last.map_or(0, |message| self.bound.tokens_min(&message.content));
+        let tokens_min = said_last.max(messages.len());
+        if tokens_min > tokens_max {
+            return Ok(Encoded::TooLong { tokens_min });
+        }
+        let rendered = self.render(messages, &RenderOptions::default())?;
+        self.encode_within(&rendered, tokens_max)
+    }
+
+    /// The token ids of a rendered conversation, with little work for one that has certainly more
+    /// than `tokens_max`.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn encode_within(
+        &self,
+        rendered: &Rendered,
+        tokens_max: usize,
+    ) -> Result<Encoded, TextError> {
+        let text = rendered.guarded.as_str();
+        let tokens_min = self.bound.tokens_min(text);
+        if tokens_min > tokens_max {
+            return Ok(Encoded::TooLong { tokens_min });
+        }
+        let mut len = tokens_max.saturating_mul(FIRST_LOOK_BYTES_PER_TOKEN);
+        while len < text.len() {
+            let beginning = &text[..text.floor_char_boundary(len)];
+            let tokens_min = self.ids(beginning)?.len().saturating_sub(CUT_TOKENS_MAX);
+            if tokens_min > tokens_max {
+                return Ok(Encoded::TooLong { tokens_min });
+            }
+            // Doubling: all looks together cost no more than twice the last.
+            len = len.saturating_mul(2).max(1);
+        }
+        self.ids(text).map(Encoded::Whole)
+    }
+
     /// How many tokens a text has as part of a message.
     ///
     /// # Errors
@@ -122,12 +193,6 @@ impl fmt::Debug for Codec {
     /// Without the vocabulary, which is megabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Codec").field("eos_ids", &self.eos_ids).finish_non_exhaustive()
-    }
-}
-
-impl From<TextError> for EngineError {
-    fn from(err: TextError) -> Self {
-        Self::Template { reason: err.to_string() }
     }
 }
 

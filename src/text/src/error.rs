@@ -1,5 +1,7 @@
 //! What can go wrong with a model's text files, and with one conversation.
 
+use rkllama_core::{EngineError, ModelError};
+
 /// A model's files are unusable, or a conversation does not fit them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -36,9 +38,23 @@ pub enum TextError {
         reason: String,
     },
     /// The tokenizer failed on a text.
-    #[error("cannot tokenize: {reason}")]
+    #[error("tokenizer.json: cannot tokenize: {reason}")]
     Tokenize {
         /// The tokenizer's words.
         reason: String,
     },
+}
+
+impl TextError {
+    /// The error of a model's answer. Only what the template itself says against a conversation
+    /// is the client's to mend; everything else the model's files are at fault for.
+    pub fn of_model(self, model: &str) -> EngineError {
+        match self {
+            Self::Template { reason } => EngineError::Template { reason },
+            Self::File { .. } | Self::Key { .. } | Self::Render { .. } | Self::Tokenize { .. } => {
+                let (model, reason) = (model.to_owned(), self.to_string());
+                EngineError::Model(ModelError::Incomplete { model, reason })
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! conversation are those the model's makers would get from the same files.
 #![forbid(unsafe_code)]
 
+mod bound;
 mod codec;
 mod config;
 mod eos;
@@ -16,7 +17,7 @@ mod stop;
 mod template;
 mod utf8;
 
-pub use codec::{Codec, Rendered};
+pub use codec::{Codec, Encoded, Rendered};
 pub use error::TextError;
 pub use stop::{Passed, StopStrings};
 pub use template::RenderOptions;

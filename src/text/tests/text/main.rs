@@ -5,6 +5,7 @@
     reason = "helpers of tests, to which clippy's exception for tests does not reach"
 )]
 
+mod bound;
 mod eos;
 mod files;
 mod golden;

@@ -51,7 +51,7 @@ fn a_refusal_comes_in_the_templates_own_words() {
     assert_eq!(render(NO_SYSTEM, &turns), Err(TextError::Template { reason: reason.clone() }));
     let with_system = [(Role::System, "S"), (Role::User, "U"), (Role::User, "V")];
     let err = render(NO_SYSTEM, &with_system).unwrap_err();
-    assert_eq!(EngineError::from(err), EngineError::Template { reason }, "what is still wrong");
+    assert_eq!(err.of_model("m"), EngineError::Template { reason }, "what is still wrong");
 }
 
 #[test]

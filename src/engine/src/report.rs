@@ -21,7 +21,8 @@ impl Report {
     pub(crate) fn watch<T>(&mut self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         if let Err(error) = &result {
             self.done = true;
-            tracing::warn!(
+            // Who renders the error logs it, with the request it belongs to.
+            tracing::debug!(
                 model = self.model,
                 prompt_tokens = self.prompt_tokens,
                 took_ms = self.began.elapsed().as_millis(),

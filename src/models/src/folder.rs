@@ -13,6 +13,7 @@ use crate::{
     files::{
         CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, Unreadable, WEIGHTS_EXTENSION, read, read_text,
     },
+    fingerprint::Fingerprint,
     generation_config::{self, GENERATION_CONFIG},
     manifest::{self, MANIFEST},
     modelfile::{self, MODELFILE},
@@ -21,6 +22,10 @@ use crate::{
 };
 
 const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The files about text and nothing else.
+pub(crate) const TEXT_FILES: [&str; 3] = [TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE];
 
 /// A folder that is a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,11 +33,17 @@ pub(crate) struct Folder {
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Vec<String>,
     pub(crate) path: PathBuf,
+    /// The weights' file where it is named.
+    pub(crate) named: Option<PathBuf>,
+    /// The files as they were when this was read.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl Folder {
     /// Looks into a folder. `None` if nothing in it makes it a model.
     pub(crate) fn scan(path: &Path, id: String, defaults: &Defaults) -> Option<Self> {
+        // Before anything is read: what changes meanwhile is then found to have changed.
+        let fingerprint = Fingerprint::of(path);
         let mut faults = Vec::new();
         let weights = weights_in(path).unwrap_or_else(|err| {
             faults.push(err.to_string());
@@ -43,6 +54,11 @@ impl Folder {
             return None;
         }
         let settings = settings(path, &mut faults);
+        for warning in &settings.warnings {
+            tracing::warn!(model = id, "{warning}");
+        }
+        let named = settings.file.as_deref().map(|file| path.join(file));
+        let fingerprint = fingerprint.and(named.clone());
         let weights = choose(path, weights, settings.file.as_deref(), &mut faults);
         if let Some(fault) = tokenizer_fault(path) {
             faults.push(fault);
@@ -63,7 +79,18 @@ impl Folder {
             runtime: settings.runtime,
             state,
         };
-        Some(Self { model: Arc::new(model), aliases: settings.aliases, path: path.to_owned() })
+        Some(Self {
+            model: Arc::new(model),
+            aliases: settings.aliases,
+            path: path.to_owned(),
+            named,
+            fingerprint,
+        })
+    }
+
+    /// Whether the files are no longer those that were read.
+    pub(crate) fn has_changed(&self) -> bool {
+        Fingerprint::of(&self.path).and(self.named.clone()) != self.fingerprint
     }
 
     /// Reads the files about text. `Ok(Err)` says what is missing.
@@ -74,18 +101,15 @@ impl Folder {
         let config = |name| read(&text_file(&self.path, name), CONFIG_BYTES_MAX);
         Ok(Ok(TextFiles {
             tokenizer,
-            tokenizer_config: config("tokenizer_config.json")?,
+            tokenizer_config: config(TOKENIZER_CONFIG)?,
             generation_config: config(GENERATION_CONFIG)?,
-            chat_template: read_text(
-                &text_file(&self.path, "chat_template.jinja"),
-                CONFIG_BYTES_MAX,
-            )?,
+            chat_template: read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
         }))
     }
 }
 
 /// A text file's place: in the folder, else in `tokenizer/` below it.
-fn text_file(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn text_file(folder: &Path, name: &str) -> PathBuf {
     let beside = folder.join(name);
     if beside.exists() { beside } else { folder.join("tokenizer").join(name) }
 }
@@ -123,14 +147,17 @@ fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
         Err(err) => Err(err.to_string()),
     };
     match recommended {
-        Ok(sampling) => settings.sampling = settings.sampling.or(sampling),
+        Ok((sampling, warnings)) => {
+            settings.sampling = settings.sampling.or(sampling);
+            settings.warnings.extend(warnings);
+        }
         Err(fault) => faults.push(fault),
     }
     settings
 }
 
 /// The names of the weights in the folder itself, sorted.
-fn weights_in(folder: &Path) -> Result<Vec<String>, Unreadable> {
+pub(crate) fn weights_in(folder: &Path) -> Result<Vec<String>, Unreadable> {
     let unreadable =
         |err: std::io::Error| Unreadable { path: folder.to_owned(), reason: err.to_string() };
     let mut names = Vec::new();

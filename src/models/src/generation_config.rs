@@ -8,24 +8,30 @@ use crate::settings::Knob;
 /// The file's name.
 pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// Parses the sampling parameters; the error names the key.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Sampling, String> {
+/// Parses the sampling parameters. Recommendations we cannot follow are skipped, each with a
+/// warning that names the key: the file was written for other programs and may say what they
+/// alone understand (`top_k = -1`).
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Sampling, Vec<String>), String> {
     let object: Map<String, Value> = serde_json::from_slice(bytes)
         .map_err(|err| format!("{GENERATION_CONFIG}: not a JSON object: {err}"))?;
-    let error = |key: &str, reason: &str| format!("{GENERATION_CONFIG}: key '{key}': {reason}");
+    let mut warnings = Vec::new();
+    let mut skipped = |key: &str, reason: &str| {
+        warnings.push(format!("{GENERATION_CONFIG}: key '{key}' is skipped: {reason}"));
+    };
     let mut sampling = Sampling::default();
     for (key, knob) in [
         ("temperature", Knob::Temperature),
         ("top_p", Knob::TopP),
         ("repetition_penalty", Knob::RepeatPenalty),
     ] {
-        match object.get(key) {
-            None | Some(Value::Null) => {}
-            Some(value) => {
-                let number = value.as_f64().ok_or_else(|| error(key, "expected a number"))?;
-                #[expect(clippy::cast_possible_truncation, reason = "a parameter of a few digits")]
-                knob.set(&mut sampling, number as f32).map_err(|reason| error(key, &reason))?;
-            }
+        let Some(value) = object.get(key).filter(|value| !value.is_null()) else { continue };
+        let Some(number) = value.as_f64() else {
+            skipped(key, "expected a number");
+            continue;
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "a parameter of a few digits")]
+        if let Err(reason) = knob.set(&mut sampling, number as f32) {
+            skipped(key, &reason);
         }
     }
     match object.get("top_k") {
@@ -33,15 +39,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Sampling, String> {
         None | Some(Value::Null) => {}
         Some(value) if value.as_i64() == Some(0) => {}
         Some(value) => {
-            let top_k = value.as_u64().and_then(|top_k| u32::try_from(top_k).ok());
-            sampling.top_k =
-                Some(top_k.ok_or_else(|| error("top_k", "expected a whole number from 0"))?);
+            sampling.top_k = value.as_u64().and_then(|top_k| u32::try_from(top_k).ok());
+            if sampling.top_k.is_none() {
+                skipped("top_k", "expected a whole number from 0");
+            }
         }
     }
     if object.get("do_sample").and_then(Value::as_bool) == Some(false) {
         sampling.temperature = Some(0.0);
     }
-    Ok(sampling)
+    Ok((sampling, warnings))
 }
 
 #[cfg(test)]
@@ -61,7 +68,7 @@ mod tests {
             repeat_penalty: Some(1.05),
             ..Sampling::default()
         };
-        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse(text).unwrap(), (expected, Vec::new()));
     }
 
     #[rstest]
@@ -75,19 +82,28 @@ mod tests {
         #[case] top_k: Option<u32>,
     ) {
         let expected = Sampling { temperature, top_k, ..Sampling::default() };
-        assert_eq!(parse(text.as_bytes()).unwrap(), expected);
+        assert_eq!(parse(text.as_bytes()).unwrap(), (expected, Vec::new()));
     }
 
     #[rstest]
     #[case::json("json", "{")]
     #[case::list("list", "[]")]
-    #[case::text("text", "{\"temperature\": \"0.6\"}")]
-    #[case::range("range", "{\"top_p\": 2}")]
-    #[case::top_k("top_k", "{\"top_k\": -1}")]
-    fn a_bad_value_is_named_with_its_key(#[case] name: &str, #[case] text: &str) {
+    fn a_file_that_is_no_object_is_refused(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(
             format!("generation_config_{name}"),
             parse(text.as_bytes()).unwrap_err()
         );
+    }
+
+    #[rstest]
+    #[case::text("temperature", "{\"temperature\": \"0.6\", \"top_p\": 0.5}")]
+    #[case::temperature("temperature", "{\"temperature\": 3, \"top_p\": 0.5}")]
+    #[case::range("repetition_penalty", "{\"repetition_penalty\": -1, \"top_p\": 0.5}")]
+    #[case::top_k("top_k", "{\"top_k\": -1, \"top_p\": 0.5}")]
+    fn what_we_cannot_follow_is_skipped_and_named(#[case] key: &str, #[case] text: &str) {
+        let (sampling, warnings) = parse(text.as_bytes()).unwrap();
+        assert_eq!(sampling, Sampling { top_p: Some(0.5), ..Sampling::default() });
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(&format!("key '{key}'")), "{warnings:?}");
     }
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod fingerprint;
 mod folder;
 mod generation_config;
 mod manifest;

@@ -115,6 +115,7 @@ mod tests {
                 frequency_penalty: Some(-0.5),
                 presence_penalty: Some(1.5),
             },
+            warnings: Vec::new(),
         };
         assert_eq!(parse(text).unwrap(), expected);
         assert_eq!(parse("").unwrap(), Settings::default());

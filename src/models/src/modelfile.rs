@@ -5,7 +5,7 @@
 //! word followed by `=` is the first dialect. Keys that do not concern us are skipped, with their
 //! values, which may run over several lines inside quotes.
 
-use crate::settings::{Knob, Settings, check_context, check_inside, check_tokens};
+use crate::settings::{Knob, Settings, check_context, check_inside, check_tokens, nearest_context};
 
 /// The Modelfile's file name.
 pub(crate) const MODELFILE: &str = "Modelfile";
@@ -117,7 +117,16 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     let sampling = &mut settings.sampling;
     match entry.key.as_str() {
         "FROM" => settings.file = Some(check_inside(value)?),
-        "NUM_CTX" => settings.context_tokens_max = Some(check_context(count(value)?)?),
+        // Written for other servers, whose contexts end elsewhere. 0 is theirs for "as you like".
+        "NUM_CTX" => match count(value)? {
+            0 => settings.context_tokens_max = None,
+            tokens => {
+                settings.context_tokens_max = Some(nearest_context(tokens));
+                if let Err(reason) = check_context(tokens) {
+                    settings.warnings.push(format!("{MODELFILE}, NUM_CTX: {reason}, used instead"));
+                }
+            }
+        },
         // Ollama: -1 is no limit, -2 as much as the context holds; the same to us.
         "MAX_NEW_TOKENS" | "NUM_PREDICT" if value.starts_with('-') => {
             number(value)?;
@@ -224,6 +233,22 @@ mod tests {
     }
 
     #[rstest]
+    #[case::other_step("FROM=x.rkllm\nNUM_CTX=5000", Some(4992), 1)]
+    #[case::large("PARAMETER num_ctx 131072", Some(16_384), 1)]
+    #[case::small("NUM_CTX=1", Some(32), 1)]
+    #[case::as_you_like("NUM_CTX=0", None, 0)]
+    #[case::fine("NUM_CTX=8192", Some(8192), 0)]
+    fn a_context_of_other_servers_becomes_the_nearest(
+        #[case] text: &str,
+        #[case] context_tokens_max: Option<u32>,
+        #[case] warnings: usize,
+    ) {
+        let settings = parse(text).unwrap();
+        assert_eq!(settings.context_tokens_max, context_tokens_max);
+        assert_eq!(settings.warnings.len(), warnings, "{:?}", settings.warnings);
+    }
+
+    #[rstest]
     #[case("MAX_NEW_TOKENS=-1")]
     #[case("PARAMETER num_predict -2")]
     fn a_negative_limit_is_none(#[case] text: &str) {
@@ -235,8 +260,6 @@ mod tests {
     #[case::range("range", "# c\nPARAMETER top_p 1.5")]
     #[case::not_a_number("not_a_number", "TEMPERATURE=NaN")]
     #[case::whole("whole", "SYSTEM=\"\"\"a\nb\"\"\"\nTOP_K=1.5")]
-    #[case::context("context", "FROM=x.rkllm\nNUM_CTX=5000")]
-    #[case::context_large("context_large", "NUM_CTX=32768")]
     #[case::no_tokens("no_tokens", "MAX_NEW_TOKENS=0")]
     #[case::negative("negative", "MAX_NEW_TOKENS=-many")]
     #[case::parent("parent", "FROM=../other/x.rkllm")]

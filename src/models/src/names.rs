@@ -55,6 +55,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::fingerprint::Fingerprint;
 
     fn folder(id: &str, weights: &str, aliases: &[&str]) -> Arc<Folder> {
         let path = PathBuf::from("/models").join(id);
@@ -71,7 +72,8 @@ mod tests {
             state: ModelState::Ready,
         });
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-        Arc::new(Folder { model, aliases, path })
+        let fingerprint = Fingerprint::default();
+        Arc::new(Folder { model, aliases, path, named: None, fingerprint })
     }
 
     fn folders() -> Vec<Arc<Folder>> {

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) runtime: Option<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) sampling: Sampling,
+    /// Values of other people's files that were mended or skipped.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Settings {
@@ -28,6 +30,7 @@ impl Settings {
             runtime: self.runtime.or(lower.runtime),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
             sampling: self.sampling.or(lower.sampling),
+            warnings: [self.warnings, lower.warnings].concat(),
         }
     }
 }
@@ -45,16 +48,22 @@ pub(crate) fn check_memory(megabytes: u32) -> Result<u32, String> {
     Ok(megabytes)
 }
 
-/// A context the runtime accepts, or what is wrong and the nearest one that is right.
-pub(crate) fn check_context(tokens: u32) -> Result<u32, String> {
+/// The context nearest to this one that the runtime accepts.
+pub(crate) fn nearest_context(tokens: u32) -> u32 {
     let step = CONTEXT_TOKENS_STEP;
     let nearest = tokens.saturating_add(step / 2) / step * step;
-    let nearest = nearest.clamp(step, CONTEXT_TOKENS_MAX);
+    nearest.clamp(step, CONTEXT_TOKENS_MAX)
+}
+
+/// A context the runtime accepts, or what is wrong and the nearest one that is right.
+pub(crate) fn check_context(tokens: u32) -> Result<u32, String> {
+    let nearest = nearest_context(tokens);
     if tokens == nearest {
         return Ok(tokens);
     }
     Err(format!(
-        "{tokens} is not a multiple of {step} up to {CONTEXT_TOKENS_MAX}; the nearest is {nearest}"
+        "{tokens} is not a multiple of {CONTEXT_TOKENS_STEP} up to {CONTEXT_TOKENS_MAX}; the \
+         nearest is {nearest}"
     ))
 }
 

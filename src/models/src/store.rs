@@ -1,12 +1,12 @@
 //! The models below one root, as last looked at.
 
 use std::{
-    fs,
+    fs::{self, DirEntry},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rkllama_core::{Model, ModelError, Models, TextFiles};
+use rkllama_core::{Model, ModelError, ModelState, Models, TextFiles};
 
 use crate::{folder::Folder, names};
 
@@ -35,19 +35,63 @@ pub struct Store {
     defaults: Defaults,
     /// Sorted by id. Replaced as a whole, so readers hold the lock for one clone.
     folders: RwLock<Arc<[Arc<Folder>]>>,
+    /// Why the root could not be read the last time.
+    root_fault: Mutex<Option<String>>,
 }
 
 impl Store {
     /// Reads the root. A root that does not exist is an empty store, and is not created.
     pub fn open(root: PathBuf, defaults: Defaults) -> Self {
-        let folders = RwLock::new(scan(&root, &defaults));
-        Self { root, defaults, folders }
+        let folders = RwLock::default();
+        let store = Self { root, defaults, folders, root_fault: Mutex::default() };
+        store.look(|_, _| {});
+        store
     }
 
-    /// Reads the root again: models that came, went or changed. Blocks on the disk.
+    /// Looks at the root again: models that came, went or changed. Blocks on the disk.
+    ///
+    /// A model none of whose files has changed keeps its very record, so that [`Arc::ptr_eq`]
+    /// tells whether anything about it may have. Cheap then: sizes and times are compared and no
+    /// file is opened.
     pub fn rescan(&self) {
-        let folders = scan(&self.root, &self.defaults);
-        *self.folders.write().unwrap_or_else(PoisonError::into_inner) = folders;
+        self.look(report);
+    }
+
+    /// Replaces what has changed and tells of each folder with what it was before.
+    fn look(&self, tell: impl Fn(Option<&Folder>, Option<&Folder>)) {
+        let before = self.folders();
+        // A root that cannot be read says nothing about the models in it.
+        let Some(after) = self.scan(&before) else { return };
+        let same = |(a, b): (&Arc<Folder>, &Arc<Folder>)| Arc::ptr_eq(a, b);
+        if before.len() == after.len() && before.iter().zip(&after).all(same) {
+            return;
+        }
+        for folder in &after {
+            tell(find(&before, &folder.model.id).map(Arc::as_ref), Some(folder));
+        }
+        for gone in before.iter().filter(|folder| find(&after, &folder.model.id).is_none()) {
+            tell(Some(gone), None);
+        }
+        *self.folders.write().unwrap_or_else(PoisonError::into_inner) = after.into();
+    }
+
+    /// The folders of the root, those that have not changed as they were.
+    fn scan(&self, before: &[Arc<Folder>]) -> Option<Vec<Arc<Folder>>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>(),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(err) => Err(err),
+        };
+        let fault = entries.as_ref().err().map(ToString::to_string);
+        let mut last = self.root_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(err) = fault.as_ref().filter(|fault| last.as_ref() != Some(fault)) {
+            tracing::warn!(root = %self.root.display(), err, "cannot read the models' folder");
+        }
+        *last = fault;
+        let folder = |entry: DirEntry| scan_folder(&entry.path(), &self.defaults, before);
+        let mut folders: Vec<Arc<Folder>> = entries.ok()?.into_iter().filter_map(folder).collect();
+        folders.sort_unstable_by(|a, b| a.model.id.cmp(&b.model.id));
+        Some(folders)
     }
 
     /// Where the models lie.
@@ -72,9 +116,7 @@ impl Models for Store {
 
     fn text_files(&self, model: &Model) -> Result<TextFiles, ModelError> {
         let folders = self.folders();
-        let folder = folders
-            .iter()
-            .find(|folder| folder.model.id == model.id)
+        let folder = find(&folders, &model.id)
             .ok_or_else(|| ModelError::NotFound { name: model.id.clone() })?;
         match folder.text_files() {
             Ok(Ok(files)) => Ok(files),
@@ -84,30 +126,42 @@ impl Models for Store {
     }
 }
 
-fn scan(root: &Path, defaults: &Defaults) -> Arc<[Arc<Folder>]> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Arc::default(),
-        Err(err) => {
-            tracing::warn!(root = %root.display(), %err, "cannot read the models' folder");
-            return Arc::default();
-        }
+/// One line for each model that came, went, or can or cannot be run any more.
+fn report(before: Option<&Folder>, after: Option<&Folder>) {
+    let (Some(after), before) = (after, before.map(|folder| &folder.model)) else {
+        let model = before.map(|folder| folder.model.id.as_str());
+        return tracing::info!(model, "a model went");
     };
-    let mut folders: Vec<Arc<Folder>> =
-        entries.flatten().filter_map(|entry| scan_folder(&entry.path(), defaults)).collect();
-    folders.sort_unstable_by(|a, b| a.model.id.cmp(&b.model.id));
-    folders.into()
+    let model = &after.model.id;
+    match &after.model.state {
+        state if before.is_some_and(|before| before.state == *state) => {
+            if before != Some(&after.model) {
+                tracing::info!(model, "a model's settings have changed");
+            }
+        }
+        ModelState::Ready => tracing::info!(model, "a model is ready"),
+        ModelState::Incomplete(reason) => tracing::warn!(model, reason, "a model is incomplete"),
+    }
+}
+
+/// The folder of this id among folders that are sorted by it.
+fn find<'a>(folders: &'a [Arc<Folder>], id: &str) -> Option<&'a Arc<Folder>> {
+    let at = folders.binary_search_by(|folder| folder.model.id.as_str().cmp(id)).ok()?;
+    folders.get(at)
 }
 
 /// A folder, or a link to one that the operator placed there.
-fn scan_folder(path: &Path, defaults: &Defaults) -> Option<Arc<Folder>> {
+fn scan_folder(path: &Path, defaults: &Defaults, before: &[Arc<Folder>]) -> Option<Arc<Folder>> {
     let Some(id) = path.file_name().and_then(|name| name.to_str()) else {
-        tracing::warn!(path = %path.display(), "skipped: its name is not UTF-8");
+        tracing::debug!(path = %path.display(), "skipped: its name is not UTF-8");
         return None;
     };
     // Unfinished downloads and other people's bookkeeping.
     if id.starts_with('.') || !path.is_dir() {
         return None;
     }
-    Folder::scan(path, id.to_owned(), defaults).map(Arc::new)
+    match find(before, id) {
+        Some(folder) if !folder.has_changed() => Some(Arc::clone(folder)),
+        _ => Folder::scan(path, id.to_owned(), defaults).map(Arc::new),
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -114,6 +115,85 @@ fn a_rescan_sees_what_came_and_went() {
     store.rescan();
     assert_eq!(ids(&store), ["b"]);
     assert!(matches!(store.text_files(&gone), Err(ModelError::NotFound { .. })));
+}
+
+/// The record itself, so that `Arc::ptr_eq` tells what has to be read again.
+#[test]
+fn a_rescan_keeps_what_has_not_changed() {
+    let root = Root::new().with_model("a").with_model("b").with("a/rkllama.toml", "");
+    let store = root.store();
+    let before = [store.resolve("a").unwrap(), store.resolve("b").unwrap()];
+    store.rescan();
+    assert!(Arc::ptr_eq(&before[0], &store.resolve("a").unwrap()));
+    let root = root.with("notes.txt", "").with("a/notes.txt", "").with("b/.cache/x", "");
+    store.rescan();
+    assert!(Arc::ptr_eq(&before[0], &store.resolve("a").unwrap()));
+    assert!(Arc::ptr_eq(&before[1], &store.resolve("b").unwrap()));
+    let _root = root.with("a/tokenizer.json", "{\"longer\": 1}");
+    store.rescan();
+    let after = store.resolve("a").unwrap();
+    assert!(!Arc::ptr_eq(&before[0], &after), "its files have changed");
+    assert_eq!(before[0], after, "its record says the same");
+    assert!(Arc::ptr_eq(&before[1], &store.resolve("b").unwrap()), "the other has not");
+}
+
+#[rstest]
+#[case::weights("a/a.rkllm", "longer weights")]
+#[case::more_weights("a/z.rkllm", "")]
+#[case::manifest("a/rkllama.toml", "context_length = 2048")]
+#[case::modelfile("a/Modelfile", "NUM_CTX=2048")]
+#[case::recommendation("a/generation_config.json", "{\"top_p\": 0.5}")]
+fn a_rescan_sees_what_was_written(#[case] file: &str, #[case] content: &str) {
+    let root = Root::new().with_model("a");
+    let store = root.store();
+    let before = store.resolve("a").unwrap();
+    let _root = root.with(file, content);
+    store.rescan();
+    assert_ne!(before, store.resolve("a").unwrap());
+}
+
+/// The same size, written later.
+#[test]
+fn a_rescan_sees_a_file_of_another_time() {
+    let root = Root::new().with_model("a");
+    let store = root.store();
+    let before = store.resolve("a").unwrap();
+    let weights = fs::File::options().write(true).open(&before.weights).unwrap();
+    weights.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    store.rescan();
+    assert!(!Arc::ptr_eq(&before, &store.resolve("a").unwrap()));
+}
+
+#[rstest]
+#[case::missing(&[("a/rkllama.toml", "file = 'sub/x.rkllm'")], &[("a/sub/x.rkllm", "w")])]
+#[case::unreadable(&[("a/x.rkllm", ""), ("a/rkllama.toml", "top = 1")], &[("a/rkllama.toml", "")])]
+fn a_model_that_is_repaired_as_its_fault_says_is_ready(
+    #[case] broken: &[(&str, &str)],
+    #[case] repaired: &[(&str, &str)],
+) {
+    let mut root = Root::new().with("a/tokenizer.json", "{}");
+    for (file, content) in broken {
+        root = root.with(file, content);
+    }
+    let store = root.store();
+    assert_ne!(store.resolve("a").unwrap().state, ModelState::Ready);
+    for (file, content) in repaired {
+        root = root.with(file, content);
+    }
+    store.rescan();
+    assert_eq!(store.resolve("a").unwrap().state, ModelState::Ready);
+}
+
+#[test]
+fn values_for_other_servers_leave_a_model_usable() {
+    let root = Root::new()
+        .with_model("a")
+        .with("a/Modelfile", "FROM=a.rkllm\nNUM_CTX=131072")
+        .with("a/generation_config.json", r#"{"top_k": -1, "temperature": 3, "top_p": 0.9}"#);
+    let model = root.model("a");
+    assert_eq!(model.state, ModelState::Ready);
+    assert_eq!(model.context_tokens_max, 16_384);
+    assert_eq!(model.sampling, Sampling { top_p: Some(0.9), ..Sampling::default() });
 }
 
 #[test]

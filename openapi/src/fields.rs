@@ -7,8 +7,8 @@
 use std::fmt::Write;
 
 use crate::wire::{
-    ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, Modality, ResponseFormatType,
-    ToolChoice, ToolChoiceMode,
+    AnyObject, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, Modality,
+    ResponseFormatType, ToolChoice, ToolChoiceMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -126,8 +126,8 @@ const PART: &[Field<ContentPart>] = &[
     refused("file", |p| p.kind == ContentPartType::File, "no files"),
 ];
 
-fn has_keys<V>(object: Option<&std::collections::BTreeMap<String, V>>) -> bool {
-    object.is_some_and(|object| !object.is_empty())
+fn has_keys(object: Option<&AnyObject>) -> bool {
+    object.is_some_and(|object| object.has_keys)
 }
 
 fn asks_for_a_tool(request: &ChatCompletionRequest) -> bool {

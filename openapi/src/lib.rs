@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use rkllama_core::{Engine, Models};
-use rkllama_http::{ApiError, Limits, Observe, RouteTable, Shaped, SwaggerUi};
+use rkllama_http::{ApiError, Intake, Limits, Observe, RouteTable, Shaped, SwaggerUi};
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
@@ -80,7 +80,7 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
         .at(yaml, get(document::page("application/yaml", document_yaml())))
         .nest("/docs", SwaggerUi::new(json))
         .nest("/", slashes::EncodeSlashes::new(operations))
-        .data(limits)
+        .data(Intake::new(limits))
         .with(Shaped::new(OpenAiShape, routes))
         .with(Observe)
 }

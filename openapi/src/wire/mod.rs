@@ -19,7 +19,7 @@ pub use answer::{
 pub use health::{Health, HealthProblem, HealthStatus};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
-pub use primitive::{AnyObject, ErrorObject, ErrorResponse, Nullable};
+pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable};
 pub use request::{
     ChatCompletionRequest, FunctionDefinition, KeepAlive, Modality, ResponseFormat,
     ResponseFormatType, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop, StreamOptions, Tool, ToolChoice,

@@ -1,17 +1,112 @@
 //! The building blocks of wire types, and the error body.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::{Example, ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+    ser::SerializeMap,
+};
 use serde_json::Value;
 
-/// A JSON object that is documented as such and not looked into.
-pub type AnyObject = BTreeMap<String, Value>;
+/// A JSON object that is documented as such and not kept: only whether it has any keys.
+///
+/// As a tree of values a body of 30 MB would take a gigabyte, for nothing. What is written in its
+/// place is an empty object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnyObject {
+    /// Whether it has any keys.
+    pub has_keys: bool,
+}
+
+/// A JSON value of any type that is not kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnyValue;
+
+impl<'de> Deserialize<'de> for AnyObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeysVisitor;
+        impl<'de> Visitor<'de> for KeysVisitor {
+            type Value = AnyObject;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyObject, A::Error> {
+                let mut has_keys = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    has_keys = true;
+                }
+                Ok(AnyObject { has_keys })
+            }
+        }
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+impl Serialize for AnyObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_map(Some(0))?.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Serialize for AnyValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+/// Documents a type that is not kept as the schema of another.
+macro_rules! document_as {
+    ($type:ty, $documented:ty) => {
+        impl Type for $type {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                <$documented>::name()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                <$documented>::schema_ref()
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+
+        impl ParseFromJSON for $type {
+            fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+                serde_json::from_value(value.unwrap_or_default()).map_err(ParseError::custom)
+            }
+        }
+
+        impl ToJSON for $type {
+            fn to_json(&self) -> Option<Value> {
+                serde_json::to_value(self).ok()
+            }
+        }
+    };
+}
+
+document_as!(AnyObject, BTreeMap<String, Value>);
+document_as!(AnyValue, Value);
 
 /// Lets a struct be read from a JSON object only.
 ///
@@ -192,5 +287,26 @@ impl Example for ErrorResponse {
                 n_ctx: None,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Deep, wide or both: nothing of it stays.
+    #[test]
+    fn an_object_that_is_not_looked_into_takes_no_memory() {
+        assert_eq!((size_of::<AnyObject>(), size_of::<AnyValue>()), (1, 0));
+        for (text, has_keys) in [
+            ("{}".to_owned(), false),
+            (r#"{"a":1,"a":[{"b":null}]}"#.to_owned(), true),
+            (format!(r#"{{"a":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000)), true),
+        ] {
+            let object: AnyObject = serde_json::from_str(&text).unwrap();
+            assert_eq!(object, AnyObject { has_keys });
+        }
+        assert!(serde_json::from_str::<AnyObject>(r#"{"a":}"#).is_err());
+        assert!(serde_json::from_str::<AnyObject>("[]").is_err());
     }
 }

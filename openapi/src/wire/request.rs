@@ -2,19 +2,14 @@
 
 use std::fmt;
 
-use poem_openapi::{
-    Enum, Object,
-    registry::MetaSchema,
-    types::Example,
-};
+use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor, value},
 };
-use serde_json::Value;
 
 use super::{
-    AnyObject, ChatMessage, MessageContent, MessageRole,
+    AnyObject, AnyValue, ChatMessage, MessageContent, MessageRole,
     primitive::{document_one_of, read_from_object},
 };
 
@@ -162,7 +157,7 @@ pub struct ChatCompletionRequest {
     pub functions: Option<Vec<AnyObject>>,
     /// Ignored and named: the deprecated form of `tool_choice`, a string or an object.
     #[oai(nullable, deprecated)]
-    pub function_call: Option<Value>,
+    pub function_call: Option<AnyValue>,
 }
 
 impl Example for ChatCompletionRequest {

@@ -5,7 +5,9 @@
 //! taken, since people use `curl -d`. The size is bounded while reading and not by the announced
 //! length, which a chunked body has not. serde reads the bytes, so that an error names its field.
 
-use bytes::{Bytes, BytesMut};
+use std::{cell::LazyCell, panic::resume_unwind};
+
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use poem::{
     Body, IntoResponse, Request, RequestBody, Response, Result,
@@ -20,7 +22,10 @@ use poem_openapi::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::Limits;
+use crate::{
+    Limits,
+    intake::{Intake, Share},
+};
 
 /// A JSON body.
 #[derive(Debug, Clone)]
@@ -87,42 +92,58 @@ impl<T: Type> Payload for ApiJson<T> {
     }
 }
 
-impl<T: Type + DeserializeOwned> ParsePayload for ApiJson<T> {
+impl<T: Type + DeserializeOwned + 'static> ParsePayload for ApiJson<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let default = Limits::default();
-        let limits = request.data::<Limits>().unwrap_or(&default);
+        let default = LazyCell::new(|| Intake::new(Limits::default()));
+        let intake = request.data::<Intake>().unwrap_or_else(|| &default);
         let announced = request
             .headers()
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let bytes = read(body.take()?, announced, limits).await?;
-        Ok(Self(parse(&bytes)?))
+        let held = read(body.take()?, announced, intake).await?;
+        Ok(Self(parse_held(held, &intake.limits).await?))
+    }
+}
+
+/// A body, and the room it takes as long as it lives.
+#[derive(Debug)]
+struct Held {
+    text: BytesMut,
+    share: Share,
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.text.len()
     }
 }
 
 /// Reads a body to its end, or says why not.
-async fn read(body: Body, announced: Option<usize>, limits: &Limits) -> Result<Bytes, BodyError> {
-    let reading = read_bounded(body, announced, limits);
-    match tokio::time::timeout(limits.body_read_timeout, reading).await {
+async fn read(body: Body, announced: Option<usize>, intake: &Intake) -> Result<Held, BodyError> {
+    let reading = read_bounded(body, announced, intake);
+    let timeout = intake.limits.body_read_timeout;
+    match tokio::time::timeout(timeout, reading).await {
         Ok(result) => result,
-        Err(_) => Err(BodyError::TooSlow { timeout_s: limits.body_read_timeout.as_secs() }),
+        Err(_) => Err(BodyError::TooSlow { timeout_s: timeout.as_secs() }),
     }
 }
 
 async fn read_bounded(
     body: Body,
     announced: Option<usize>,
-    limits: &Limits,
-) -> Result<Bytes, BodyError> {
+    intake: &Intake,
+) -> Result<Held, BodyError> {
+    let limits = &intake.limits;
     let too_large = BodyError::TooLarge { limit_bytes: limits.body_bytes_max };
     let discardable = limits.body_bytes_max + limits.body_bytes_discarded_max;
     if announced.is_some_and(|length| length > discardable) {
         return Err(too_large);
     }
     // The announced length is a hint to allocate once, capped: it is the client's claim.
-    let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(1 << 20));
+    let capacity = announced.unwrap_or(0).min(limits.body_bytes_inline_max);
+    let mut held = Held { text: BytesMut::with_capacity(capacity), share: intake.share() };
     let mut read_len = 0;
     let mut chunks = body.into_bytes_stream();
     while let Some(chunk) = chunks.next().await {
@@ -132,12 +153,32 @@ async fn read_bounded(
             break;
         }
         if read_len <= limits.body_bytes_max {
-            bytes.extend_from_slice(&chunk);
+            held.share.grow(chunk.len()).await;
+            held.text.extend_from_slice(&chunk);
         } else {
-            bytes = BytesMut::new();
+            held = Held { text: BytesMut::new(), share: intake.share() };
         }
     }
-    if read_len > limits.body_bytes_max { Err(too_large) } else { Ok(bytes.freeze()) }
+    if read_len > limits.body_bytes_max { Err(too_large) } else { Ok(held) }
+}
+
+/// Parses a body, a large one on a thread of its own, and gives its room back.
+async fn parse_held<T: DeserializeOwned + Send + 'static>(
+    held: Held,
+    limits: &Limits,
+) -> Result<T, BodyError> {
+    if held.len() <= limits.body_bytes_inline_max {
+        return parse(&held.text);
+    }
+    // The room goes along: a client that leaves does not stop the thread.
+    let parsing = tokio::task::spawn_blocking(move || {
+        let Held { text, share: _room } = held;
+        parse(&text)
+    });
+    parsing.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(error) => Err(BodyError::Unreadable { reason: error.to_string() }),
+    })
 }
 
 /// Reads one JSON value and nothing behind it.
@@ -161,7 +202,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
 
 // By hand and not by `impl_apirequest_for_payload!`: the macro answers 415 where the header is
 // missing.
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for ApiJson<T> {
+impl<'a, T: Type + DeserializeOwned + 'static> ApiExtractor<'a> for ApiJson<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -206,6 +247,7 @@ impl<T: Serialize + Send> IntoResponse for ApiJson<T> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use serde::Deserialize;
 
     use super::*;
@@ -242,21 +284,66 @@ mod tests {
 
     #[tokio::test]
     async fn the_bound_holds_whatever_length_was_announced() {
-        let limits = Limits { body_bytes_max: 8, ..Limits::default() };
+        let intake = Intake::new(Limits { body_bytes_max: 8, ..Limits::default() });
         for announced in [None, Some(1), Some(9), Some(usize::MAX)] {
             let body = Body::from_bytes(Bytes::from_static(b"123456789"));
-            let error = read(body, announced, &limits).await.unwrap_err();
+            let error = read(body, announced, &intake).await.unwrap_err();
             assert_eq!(error, BodyError::TooLarge { limit_bytes: 8 });
         }
         let body = Body::from_bytes(Bytes::from_static(b"12345678"));
-        assert_eq!(read(body, None, &limits).await.unwrap(), "12345678");
+        assert_eq!(read(body, None, &intake).await.unwrap().text, "12345678");
+    }
+
+    /// Bodies that are half there and do not fit together: all are read, one after the other.
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_their_room_and_all_come_through() {
+        let intake =
+            Intake::new(Limits { body_bytes_max: 8, full_bodies_max: 1, ..Limits::default() });
+        let body = || {
+            let halves = futures_util::stream::iter(["1234", "5678"]).then(async |half| {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(half.as_bytes()))
+            });
+            Body::from_bytes_stream(halves.boxed())
+        };
+        let read_len = async || read(body(), None, &intake).await.unwrap().len();
+        let lens = tokio::join!(read_len(), read_len(), read_len(), read_len());
+        assert_eq!(lens, (8, 8, 8, 8));
+        let held = read(body(), None, &intake).await.unwrap();
+        let overdrawn = read(body(), None, &intake).await.unwrap();
+        let error = read(body(), None, &intake).await.unwrap_err();
+        assert!(matches!(error, BodyError::TooSlow { .. }), "what is held counts: {error}");
+        drop((held, overdrawn));
+        assert_eq!(read_len().await, 8);
+    }
+
+    /// Remembers on which thread it was read.
+    #[derive(Debug)]
+    struct Reader(std::thread::ThreadId);
+
+    impl<'de> Deserialize<'de> for Reader {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            serde::de::IgnoredAny::deserialize(deserializer)?;
+            Ok(Self(std::thread::current().id()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_parsed_beside_the_threads_that_serve() {
+        let limits = Limits { body_bytes_inline_max: 9, ..Limits::default() };
+        let intake = Intake::new(limits);
+        for (text, is_here) in [("[1234567]", true), ("[12345678]", false)] {
+            let held = read(Body::from_string(text.to_owned()), None, &intake).await.unwrap();
+            let Reader(thread) = parse_held(held, &intake.limits).await.unwrap();
+            assert_eq!(thread == std::thread::current().id(), is_here, "{text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
-        let limits = Limits::default();
+        let intake = Intake::new(Limits::default());
         let silent = futures_util::stream::pending::<std::io::Result<Bytes>>();
-        let error = read(Body::from_bytes_stream(silent), None, &limits).await.unwrap_err();
+        let error = read(Body::from_bytes_stream(silent), None, &intake).await.unwrap_err();
         assert_eq!(error, BodyError::TooSlow { timeout_s: 120 });
     }
 }

@@ -6,6 +6,7 @@
 
 mod error;
 mod hangup;
+mod intake;
 mod json;
 mod limits;
 mod observe;
@@ -16,6 +17,7 @@ mod sse;
 mod swagger;
 
 pub use error::ApiError;
+pub use intake::Intake;
 pub use json::{ApiJson, BodyError};
 pub use limits::Limits;
 pub use observe::{Observe, RequestId};

@@ -8,6 +8,13 @@ pub struct Limits {
     /// Largest request body, in bytes. 32 MiB holds a long conversation and several photographs
     /// as base64; a board with 4 GB can still have a few of them in flight.
     pub body_bytes_max: usize,
+    /// Largest bodies that may be in memory at a time, over all connections; more of them, or more
+    /// small ones, wait. Four of 32 MiB, twice that while they are read, leave a board with 4 GB
+    /// its model.
+    pub full_bodies_max: usize,
+    /// Size from which a body is parsed on a thread of its own, in bytes. 256 KiB take a
+    /// millisecond on a slow core: longer would hold up the tokens of everybody else.
+    pub body_bytes_inline_max: usize,
     /// Bytes of an over-long body that are read and thrown away before the refusal is sent. A
     /// client that is still sending when the socket closes sees a reset instead of the 413.
     pub body_bytes_discarded_max: usize,
@@ -34,6 +41,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 32 << 20,
+            full_bodies_max: 4,
+            body_bytes_inline_max: 256 << 10,
             body_bytes_discarded_max: 64 << 20,
             body_read_timeout: Duration::from_secs(120),
             header_read_timeout: Duration::from_secs(30),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use poem::{Body, EndpointExt, Request, Response, Route, endpoint::make};
 use poem_openapi::payload::ParsePayload;
-use rkllama_http::{ApiJson, Limits, serve};
+use rkllama_http::{ApiJson, Intake, Limits, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -85,7 +85,7 @@ async fn start(listeners: usize, limits: Limits, drain: Duration) -> Server {
                 Ok::<_, poem::Error>(json.0.to_string())
             }),
         )
-        .data(limits.clone());
+        .data(Intake::new(limits.clone()));
     let cut = tokio::spawn(async move {
         let stop = async move {
             stopped.await.ok();

@@ -190,7 +190,6 @@ fn expected_in_words(expected: &str) -> &str {
         "i64" | "u64" | "i32" | "u32" => "an integer",
         "a sequence" => "an array",
         "a map" => "an object",
-        other if other.starts_with("enum ") || other.starts_with("variant ") => "a string",
         other => other,
     }
 }

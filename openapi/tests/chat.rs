@@ -223,6 +223,37 @@ async fn refusals() {
     insta::assert_snapshot!(all);
 }
 
+/// Every field whose schema is a list of words: whatever is no string is named with its place,
+/// also an object that has one of the words as its key.
+#[tokio::test]
+async fn a_word_is_a_string_and_nothing_else() {
+    let messages = |message: Value| json!({ "messages": [message] });
+    let a_part = |kind: Value| messages(json!({"role": "user", "content": [{ "type": kind }]}));
+    let fields: [(&str, &str, &dyn Fn(Value) -> Value); 6] = [
+        ("messages[0].role", "user", &|v| messages(json!({"role": v, "content": "x"}))),
+        ("messages[0].content[0].type", "text", &a_part),
+        ("tools[0].type", "function", &|v| json!({"tools": [{ "type": v }]})),
+        ("tool_choice", "none", &|v| json!({ "tool_choice": v })),
+        ("response_format.type", "text", &|v| json!({"response_format": { "type": v }})),
+        ("modalities[0]", "text", &|v| json!({ "modalities": [v] })),
+    ];
+    for (param, word, request) in fields {
+        for wrong in [Value::Null, json!(1), json!([word]), json!({ word: null })] {
+            // Null is absence there, and an object names a tool.
+            if param == "tool_choice" && (wrong.is_null() || wrong.is_object()) {
+                continue;
+            }
+            let response = ask(hello(), request(wrong.clone())).await;
+            let status = response.0.status();
+            let answer = response.json().await.value().deserialize::<Value>();
+            let error = &answer["error"];
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{param}: {wrong}");
+            assert_eq!(error["code"], "invalid_type", "{param}: {wrong}: {answer}");
+            assert_eq!(error["param"], param, "{wrong}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn bodies_that_are_no_json_object() {
     let client =

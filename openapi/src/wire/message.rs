@@ -13,13 +13,13 @@ use serde::{
 
 use super::{
     AnyObject,
-    primitive::{document_one_of, read_from_object},
+    primitive::{document_one_of, read_from_object, read_from_string},
 };
 
 /// Who speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "lowercase")]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum MessageRole {
     /// Instructions of the application; today's name for `system`.
     Developer,
@@ -34,9 +34,9 @@ pub enum MessageRole {
 }
 
 /// What kind of part it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum ContentPartType {
     /// Text, in `text`.
     Text,
@@ -157,3 +157,4 @@ pub struct ChatMessage {
 }
 
 read_from_object!(ChatMessage, ContentPart);
+read_from_string!(MessageRole, ContentPartType);

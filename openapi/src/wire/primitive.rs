@@ -137,6 +137,32 @@ macro_rules! read_from_object {
 }
 pub(crate) use read_from_object;
 
+/// Lets an enum be read from a JSON string only.
+///
+/// `serde_json` reads an enum from an object with one key too, so that `{"user": null}` would be
+/// a role, and calls anything else broken JSON instead of naming its type. The enum derives
+/// `Deserialize` with `remote = "Self"`, as in [`read_from_object`].
+macro_rules! read_from_string {
+    ($($type:ident),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct StringVisitor;
+                impl serde::de::Visitor<'_> for StringVisitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        $type::deserialize(serde::de::value::StrDeserializer::new(text))
+                    }
+                }
+                deserializer.deserialize_str(StringVisitor)
+            }
+        }
+    )*};
+}
+pub(crate) use read_from_string;
+
 /// Documents a hand-read type as one of several schemas.
 ///
 /// poem-openapi's `Union` writes `"type": "object"` beside the `oneOf`, which no string and no

@@ -10,7 +10,7 @@ use serde::{
 
 use super::{
     AnyObject, AnyValue, ChatMessage, MessageContent, MessageRole,
-    primitive::{document_one_of, read_from_object},
+    primitive::{document_one_of, read_from_object, read_from_string},
 };
 
 /// A conversation to continue.
@@ -202,7 +202,7 @@ pub struct StreamOptions {
 /// What kind of tool it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "lowercase")]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum ToolType {
     /// A function with JSON arguments.
     Function,
@@ -246,9 +246,9 @@ pub struct FunctionDefinition {
 }
 
 /// Whether tools are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "lowercase")]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum ToolChoiceMode {
     /// Never.
     None,
@@ -263,9 +263,18 @@ pub enum ToolChoiceMode {
 #[serde(untagged)]
 pub enum ToolChoice {
     /// By mode.
-    Mode(ToolChoiceMode),
+    Mode(#[serde(serialize_with = "serialize_mode")] ToolChoiceMode),
     /// By name.
     Named(AnyObject),
+}
+
+// `remote = "Self"` leaves the mode without the trait; the document needs the value only.
+fn serialize_mode<S: serde::Serializer>(
+    mode: &ToolChoiceMode,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    use poem_openapi::types::ToJSON;
+    mode.to_json().serialize(serializer)
 }
 
 impl<'de> Deserialize<'de> for ToolChoice {
@@ -297,7 +306,7 @@ document_one_of!(
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum ResponseFormatType {
     /// Plain text.
     Text,
@@ -324,7 +333,7 @@ pub struct ResponseFormat {
 /// What an answer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "lowercase")]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Modality {
     /// Text.
     Text,
@@ -446,3 +455,4 @@ document_one_of!(
 );
 
 read_from_object!(ChatCompletionRequest, StreamOptions, Tool, FunctionDefinition, ResponseFormat);
+read_from_string!(ToolType, ToolChoiceMode, ResponseFormatType, Modality);

@@ -21,7 +21,12 @@ pub struct Codec {
     guard: Guard,
     bound: Bound,
     eos_ids: Vec<i32>,
+    warnings: Vec<String>,
 }
+
+const NO_EOS: &str = "no token is known that ends an answer: put the `eos_token_id` of the \
+                      model's makers into generation_config.json; until then answers go on to \
+                      their token limit";
 
 /// Bytes of text for each token that would fit which are tokenized at first: four times what
 /// tokens have in most languages. A longer text is looked at beginning by beginning.
@@ -75,12 +80,18 @@ impl Codec {
         let tokens = config.named_tokens.clone();
         let template = ChatTemplate::compile(config.template.clone(), has_chatml_tokens, tokens)?;
 
-        // A template that refuses even this has other ways to tell its end of turn.
-        let turns = [Message::new(Role::User, "Hi"), Message::new(Role::Assistant, eos::PROBE)];
         let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
-        let probe = template.render(&turns, &options).ok();
-        let eos_ids = eos::eos_ids(&tokenizer, &config, probe.as_deref());
-        Ok(Self { tokenizer, template, guard, bound, eos_ids })
+        // A template that refuses even this has other ways to tell its end of turn.
+        let render = |turns: &[Message]| template.render(turns, &options).ok();
+        let eos_ids = eos::eos_ids(&tokenizer, &config, render);
+        let mut warnings = Vec::new();
+        if let Err(err @ TextError::Render { .. }) = template.render(&eos::probe(), &options) {
+            warnings.push(err.to_string());
+        }
+        if eos_ids.is_empty() {
+            warnings.push(NO_EOS.to_owned());
+        }
+        Ok(Self { tokenizer, template, guard, bound, eos_ids, warnings })
     }
 
     /// Renders a conversation with the model's own template.
@@ -178,6 +189,11 @@ impl Codec {
     /// The ids that end an answer: sorted, each once.
     pub fn eos_ids(&self) -> &[i32] {
         &self.eos_ids
+    }
+
+    /// What is wrong with the model's files although they can be used, for the operator.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn ids(&self, guarded: &str) -> Result<Vec<i32>, TextError> {

@@ -52,3 +52,35 @@ fn end_is_an_end_unless_the_family_has_return() {
     let harmony = Tiny::bare().special("<|end|>").special("<|return|>").special("<|call|>");
     assert_eq!(harmony.template(plain).codec().eos_ids(), [257, 258]);
 }
+
+/// As GLM-4 has it: nothing is written behind an answer, and the model ends its turn by beginning
+/// the next one.
+#[test]
+fn a_family_without_an_end_of_turn_ends_where_the_next_begins() {
+    let tiny = Tiny::bare()
+        .special("<|system|>")
+        .special("<|user|>")
+        .special("<|assistant|>")
+        .special("<|observation|>");
+    let template = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}\
+                    {% if add_generation_prompt %}<|assistant|>{% endif %}";
+    let codec = tiny.template(template).codec();
+    assert_eq!(codec.eos_ids(), [257, 259]);
+    assert_eq!(codec.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_model_without_any_end_is_usable_and_says_so() {
+    let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    let codec = Tiny::bare().template(template).codec();
+    assert_eq!(codec.eos_ids(), [0; 0]);
+    assert!(codec.warnings()[0].contains("generation_config.json"), "{:?}", codec.warnings());
+    let said = Tiny::bare().template(template).generation_config(&json!({"eos_token_id": 7}));
+    assert_eq!(said.codec().warnings(), [""; 0]);
+}
+
+#[test]
+fn a_template_that_cannot_render_anything_says_so() {
+    let codec = Tiny::chatml().template("\n{{ messages | unheard_of }}").codec();
+    assert!(codec.warnings()[0].starts_with("tokenizer_config.json: "), "{:?}", codec.warnings());
+}

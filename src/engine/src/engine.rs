@@ -130,6 +130,7 @@ impl Engine for NpuEngine {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.inner.shared.runtimes.problems();
+        problems.extend(self.inner.codecs.problems());
         let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
         problems.extend(doors.values().filter_map(|opened| {
             let detail = opened.door.problem()?;
@@ -178,8 +179,20 @@ impl Inner {
         })?;
         let door = {
             let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-            let opened = doors.entry(model.id.clone()).or_insert_with(|| self.open(model));
-            Arc::clone(&opened.door)
+            match doors.get(&model.id) {
+                Some(opened) if *opened.model == **model => Arc::clone(&opened.door),
+                outdated => {
+                    // Its files or settings are others now. Who waits there still gets an answer.
+                    if let Some(outdated) = outdated {
+                        tracing::info!(model = model.id, "the model has changed");
+                        outdated.door.unload();
+                    }
+                    let opened = self.open(model);
+                    let door = Arc::clone(&opened.door);
+                    doors.insert(model.id.clone(), opened);
+                    door
+                }
+            }
         };
         match door.queue.admit(job) {
             Ok(before) => {

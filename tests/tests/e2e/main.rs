@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod answers;
+mod burdens;
 mod cancel;
 mod command_line;
 mod crashes;
 mod doctor;
+mod model_files;
 mod refusals;
 mod residency;
 mod runtimes;

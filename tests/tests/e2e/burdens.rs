@@ -1,0 +1,72 @@
+//! Legal requests that could cost a server its memory or its time.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use rkllama_tests::{Answer, Chat, Server, ServerSetup};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+/// What the server's process has in memory, its peak if asked for.
+fn resident_mb(server: &Server, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn one_long_message(text: &str) -> Value {
+    json!([{"role": "user", "content": text.repeat(30_000_000 / text.len())}])
+}
+
+fn long_history() -> Value {
+    let turn = |_| json!({"role": "assistant", "content": "word ".repeat(5000)});
+    let mut messages: Vec<Value> = (0..1000).map(turn).collect();
+    messages.push(json!({"role": "user", "content": "Hi"}));
+    messages.into()
+}
+
+fn many_messages() -> Value {
+    vec![json!({"role": "user", "content": ""}); 800_000].into()
+}
+
+fn refused(answer: &Answer) {
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert_eq!(answer.body["error"]["code"], "context_length_exceeded");
+    assert!(answer.error().contains("at least"), "{}", answer.error());
+}
+
+#[rstest]
+#[case::letters(one_long_message("a"))]
+#[case::words(one_long_message("word "))]
+#[case::blanks(one_long_message(" "))]
+#[case::history(long_history())]
+#[case::many(many_messages())]
+#[tokio::test]
+async fn a_body_far_too_long_costs_little(#[case] messages: Value) {
+    let server = ServerSetup::demo().start();
+    let chat = Chat::user("").with("messages", messages);
+    let healthy = async {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            let asked = Instant::now();
+            let health = reqwest::get(format!("{}/health", server.url)).await.unwrap();
+            assert_eq!(health.status(), 200);
+            slowest = slowest.max(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        slowest
+    };
+    let bodies = async {
+        for _ in 0..3 {
+            refused(&chat.ask(&server).await);
+        }
+    };
+    let (slowest, ()) = tokio::join!(healthy, bodies);
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let (after, peak) = (resident_mb(&server, "VmRSS"), resident_mb(&server, "VmHWM"));
+    assert!(after < 300, "{after} MB, at most {peak} MB");
+    let answer = Chat::user("Hi").with("max_tokens", 1).ask(&server).await;
+    assert_eq!(answer.finish(), "length");
+}

@@ -10,7 +10,7 @@ use crate::{
     refusal::{Bound, echo, empty_array, invalid, missing, string_too_long, unsupported},
     wire::{
         self, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, MessageContent,
-        MessageRole, STOP_TEXT_BYTES_MAX, Stop,
+        MessageRole, STOP_TEXT_BYTES_MAX, Stop, given,
     },
 };
 
@@ -35,8 +35,8 @@ pub(crate) fn chat(
     state: &State,
 ) -> Result<Chat, ApiError> {
     let sampling = sampling(&wire)?;
-    let stop = stop(wire.stop.take())?;
-    let keep_alive = wire.keep_alive.as_ref().map(keep_alive).transpose()?;
+    let stop = stop(given(wire.stop.take()))?;
+    let keep_alive = given(wire.keep_alive.take()).as_ref().map(keep_alive).transpose()?;
     check_integer("n", wire.n, 1, 128)?;
     check_integer("top_logprobs", wire.top_logprobs, 0, 20)?;
     if let Some(field) = fields::refused_in(&wire) {
@@ -62,7 +62,7 @@ pub(crate) fn chat(
         },
         model: name,
         stream: wire.stream.unwrap_or(false),
-        include_usage: wire.stream_options.is_some_and(|o| o.include_usage.unwrap_or(false)),
+        include_usage: given(wire.stream_options).is_some_and(|o| o.include_usage.unwrap_or(false)),
         ignored,
     })
 }
@@ -142,7 +142,7 @@ fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {
         return Err(unsupported(&format!("messages[{index}].{field}")));
     }
     let param = format!("messages[{index}].content");
-    let content = match wire.content {
+    let content = match given(wire.content) {
         Some(MessageContent::Text(text)) => text,
         Some(MessageContent::Parts(parts)) => join(&param, parts)?,
         None if wire.role == MessageRole::Assistant => wire.refusal.unwrap_or_default(),

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType, Modality,
-    ResponseFormatType, ToolChoice, ToolChoiceMode,
+    Nullable, ResponseFormatType, ToolChoice, ToolChoiceMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -96,11 +96,7 @@ const REQUEST: &[Field<ChatCompletionRequest>] = &[
         "deprecated form of `tools`",
     ),
     ignored("function_call", |r| r.function_call.is_some(), "deprecated form of `tool_choice`"),
-    ignored(
-        "stream_options.include_obfuscation",
-        |r| r.stream_options.as_ref().is_some_and(|o| o.include_obfuscation == Some(true)),
-        "chunks are not padded",
-    ),
+    ignored("stream_options.include_obfuscation", |r| pads_chunks(r), "chunks are not padded"),
     honoured("stream_options.include_usage", "one more chunk"),
 ];
 
@@ -131,14 +127,22 @@ fn has_keys(object: Option<&AnyObject>) -> bool {
 }
 
 fn asks_for_a_tool(request: &ChatCompletionRequest) -> bool {
-    match &request.tool_choice {
+    match request.tool_choice.as_ref().and_then(Nullable::as_given) {
         None | Some(ToolChoice::Mode(ToolChoiceMode::None | ToolChoiceMode::Auto)) => false,
         Some(ToolChoice::Mode(ToolChoiceMode::Required) | ToolChoice::Named(_)) => true,
     }
 }
 
+/// Without `stream` none of the options is in use.
+fn pads_chunks(request: &ChatCompletionRequest) -> bool {
+    let options = request.stream_options.as_ref().and_then(Nullable::as_given);
+    request.stream == Some(true)
+        && options.is_some_and(|options| options.include_obfuscation == Some(true))
+}
+
 fn asks_for_a_form(request: &ChatCompletionRequest) -> bool {
-    request.response_format.as_ref().is_some_and(|form| form.kind != ResponseFormatType::Text)
+    let form = request.response_format.as_ref().and_then(Nullable::as_given);
+    form.is_some_and(|form| form.kind != ResponseFormatType::Text)
 }
 
 fn asks_for_sound(request: &ChatCompletionRequest) -> bool {

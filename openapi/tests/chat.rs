@@ -229,7 +229,8 @@ async fn refusals() {
 async fn a_word_is_a_string_and_nothing_else() {
     let messages = |message: Value| json!({ "messages": [message] });
     let a_part = |kind: Value| messages(json!({"role": "user", "content": [{ "type": kind }]}));
-    let fields: [(&str, &str, &dyn Fn(Value) -> Value); 6] = [
+    type Request<'a> = &'a dyn Fn(Value) -> Value;
+    let fields: [(&str, &str, Request<'_>); 6] = [
         ("messages[0].role", "user", &|v| messages(json!({"role": v, "content": "x"}))),
         ("messages[0].content[0].type", "text", &a_part),
         ("tools[0].type", "function", &|v| json!({"tools": [{ "type": v }]})),
@@ -297,7 +298,7 @@ async fn every_ignored_field_is_named_and_every_refused_one_refused() {
         "prompt_cache_options": {"mode": "x"}, "prompt_cache_retention": "24h",
         "web_search_options": {}, "moderation": {}, "audio": {"voice": "alloy", "format": "wav"},
         "functions": [{"name": "f"}], "function_call": "auto",
-        "stream_options.include_obfuscation": {"stream_options": {"include_obfuscation": true}},
+        "stream_options.include_obfuscation": {"stream": true, "stream_options": {"include_obfuscation": true}},
         "messages[].tool_call_id":
             {"messages": [{"role": "tool", "content": "x", "tool_call_id": "call_1"}]},
     });
@@ -354,6 +355,7 @@ async fn neutral_values_of_ignored_fields_are_not_named() {
             "parallel_tool_calls": true, "metadata": {}, "service_tier": "auto", "functions": [],
             "tools": [], "tool_choice": "auto", "n": 1, "response_format": {"type": "text"},
             "modalities": ["text"], "unheard_of": {"x": 1},
+            "stream_options": {"include_obfuscation": true},
         }),
     )
     .await;

@@ -1,9 +1,10 @@
 //! A chat completion, whole and in chunks.
 
 use poem_openapi::{Enum, Object, types::Example};
+use rkllama_http::EventData;
 use serde::Serialize;
 
-use super::Nullable;
+use super::{AnyObject, Nullable};
 
 /// Always `chat.completion`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
@@ -55,10 +56,10 @@ impl From<rkllama_core::Finish> for FinishReason {
 /// Probabilities of the tokens. Never given: the runtime keeps its scores to itself.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
 pub struct Logprobs {
-    /// Of the content.
-    pub content: Nullable<Vec<String>>,
-    /// Of a refusal.
-    pub refusal: Nullable<Vec<String>>,
+    /// Of the content: OpenAI's `{"token", "logprob", "bytes", "top_logprobs"}` for each token.
+    pub content: Nullable<Vec<AnyObject>>,
+    /// Of a refusal, in the same form.
+    pub refusal: Nullable<Vec<AnyObject>>,
 }
 
 /// An answer.
@@ -129,6 +130,12 @@ pub struct ChatChunk {
     /// Where the time went; in the chunk with the `finish_reason` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
+}
+
+impl EventData for ChatChunk {
+    const STREAM_DESCRIPTION: &'static str = "Server-sent events without names. The data of each \
+        is JSON, a `ChatChunk` or, where the answer breaks off, an `ErrorResponse`; that of the \
+        last is `[DONE]`.";
 }
 
 /// A piece of one of the answers.

@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{
-    AnyObject,
+    AnyObject, Nullable,
     primitive::{document_one_of, read_from_object, read_from_string},
 };
 
@@ -134,8 +134,7 @@ pub struct ChatMessage {
     /// Who speaks.
     pub role: MessageRole,
     /// What is said. May be null or absent for the assistant only.
-    #[oai(nullable)]
-    pub content: Option<MessageContent>,
+    pub content: Option<Nullable<MessageContent>>,
     /// The speaker's name; models whose template knows names see it.
     #[oai(nullable)]
     pub name: Option<String>,

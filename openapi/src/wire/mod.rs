@@ -19,6 +19,7 @@ pub use answer::{
 pub use health::{Health, HealthProblem, HealthStatus};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
+pub(crate) use primitive::given;
 pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable};
 pub use request::{
     ChatCompletionRequest, FunctionDefinition, KeepAlive, Modality, ResponseFormat,

@@ -224,9 +224,24 @@ pub(crate) use document_one_of;
 
 /// `null` or a value, and always there: `required` with `nullable`, which `Option` cannot say,
 /// since poem-openapi never lists an `Option` in `required`.
+///
+/// Inside an `Option` for fields of a request whose schema is a reference: there the attribute
+/// `nullable` says nothing that counts. [`given`] takes both off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nullable<T>(pub Option<T>);
+
+/// The value of a field that may be absent or null.
+pub(crate) fn given<T>(field: Option<Nullable<T>>) -> Option<T> {
+    field.and_then(|nullable| nullable.0)
+}
+
+impl<T> Nullable<T> {
+    /// The value, for a field that is read where it stands.
+    pub(crate) const fn as_given(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
 
 impl<T: Type> Type for Nullable<T> {
     const IS_REQUIRED: bool = true;
@@ -241,8 +256,17 @@ impl<T: Type> Type for Nullable<T> {
         let nullable = MetaSchema { nullable: true, ..MetaSchema::ANY };
         MetaSchemaRef::Inline(Box::new(match T::schema_ref() {
             MetaSchemaRef::Inline(schema) => schema.merge(nullable),
-            // OpenAPI 3.0 ignores what stands beside a `$ref`.
-            reference => MetaSchema { all_of: vec![reference], ..nullable },
+            // OpenAPI 3.0 ignores what stands beside a `$ref`, and `nullable` counts beside a
+            // `type` only: null needs a schema of its own.
+            reference => {
+                let null = MetaSchema {
+                    nullable: true,
+                    enum_items: vec![Value::Null],
+                    ..MetaSchema::new("object")
+                };
+                let null = MetaSchemaRef::Inline(Box::new(null));
+                MetaSchema { any_of: vec![reference, null], ..MetaSchema::ANY }
+            }
         }))
     }
 

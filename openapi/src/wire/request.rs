@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    AnyObject, AnyValue, ChatMessage, MessageContent, MessageRole,
+    AnyObject, AnyValue, ChatMessage, MessageContent, MessageRole, Nullable,
     primitive::{document_one_of, read_from_object, read_from_string},
 };
 
@@ -35,8 +35,7 @@ pub struct ChatCompletionRequest {
     #[oai(nullable)]
     pub stream: Option<bool>,
     /// Options of a streamed answer; ignored without `stream`.
-    #[oai(nullable)]
-    pub stream_options: Option<StreamOptions>,
+    pub stream_options: Option<Nullable<StreamOptions>>,
     /// Softmax temperature; 0 always takes the most likely token. Default: the model's own.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "2")))]
     pub temperature: Option<f64>,
@@ -58,8 +57,7 @@ pub struct ChatCompletionRequest {
     #[oai(nullable, deprecated)]
     pub max_tokens: Option<i64>,
     /// Texts that end the answer and are no part of it: at most 64, each of at most 4096 bytes.
-    #[oai(nullable)]
-    pub stop: Option<Stop>,
+    pub stop: Option<Nullable<Stop>>,
     /// Number of answers. More than 1 is refused with 400.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "128")))]
     pub n: Option<i64>,
@@ -76,18 +74,15 @@ pub struct ChatCompletionRequest {
 
     /// How long the model stays loaded afterwards: seconds, or a text such as `"5m"`; 0 unloads it
     /// at once, a negative number keeps it. Known from Ollama.
-    #[oai(nullable)]
-    pub keep_alive: Option<KeepAlive>,
+    pub keep_alive: Option<Nullable<KeepAlive>>,
 
     /// Functions the model may call. A non-empty array is refused with 400.
     #[oai(nullable)]
     pub tools: Option<Vec<Tool>>,
     /// Which tool to call. Anything but `none` and `auto` is refused with 400.
-    #[oai(nullable)]
-    pub tool_choice: Option<ToolChoice>,
+    pub tool_choice: Option<Nullable<ToolChoice>>,
     /// The form of the answer. Anything but `{"type": "text"}` is refused with 400.
-    #[oai(nullable)]
-    pub response_format: Option<ResponseFormat>,
+    pub response_format: Option<Nullable<ResponseFormat>>,
     /// What to answer with. `audio` is refused with 400.
     #[oai(nullable)]
     pub modalities: Option<Vec<Modality>>,
@@ -156,7 +151,7 @@ pub struct ChatCompletionRequest {
     #[oai(nullable, deprecated)]
     pub functions: Option<Vec<AnyObject>>,
     /// Ignored and named: the deprecated form of `tool_choice`, a string or an object.
-    #[oai(nullable, deprecated)]
+    #[oai(deprecated)]
     pub function_call: Option<AnyValue>,
 }
 
@@ -164,7 +159,7 @@ impl Example for ChatCompletionRequest {
     fn example() -> Self {
         let message = |role, text: &str| ChatMessage {
             role,
-            content: Some(MessageContent::Text(text.to_owned())),
+            content: Some(Nullable(Some(MessageContent::Text(text.to_owned())))),
             name: None,
             refusal: None,
             tool_call_id: None,
@@ -220,8 +215,7 @@ pub struct Tool {
     #[serde(rename = "type")]
     pub kind: ToolType,
     /// The function of a `function` tool.
-    #[oai(nullable)]
-    pub function: Option<FunctionDefinition>,
+    pub function: Option<Nullable<FunctionDefinition>>,
     /// `{"name", "description", "format"}` of a `custom` tool.
     #[oai(nullable)]
     pub custom: Option<AnyObject>,

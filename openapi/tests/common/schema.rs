@@ -54,9 +54,11 @@ fn as_json_schema(schema: &mut Value) {
                 let minimum = object.remove("minimum").unwrap();
                 object.insert("exclusiveMinimum".to_owned(), minimum);
             }
-            if object.remove("nullable") == Some(Value::Bool(true)) {
-                let inner = Value::Object(std::mem::take(object));
-                *schema = json!({"anyOf": [inner, {"type": "null"}]});
+            // Strictly: without a `type` beside it, `nullable` says nothing.
+            if object.remove("nullable") == Some(Value::Bool(true))
+                && let Some(kind) = object.get_mut("type").filter(|kind| kind.is_string())
+            {
+                *kind = json!([kind, "null"]);
             }
         }
         Value::Array(items) => items.iter_mut().for_each(as_json_schema),

@@ -24,5 +24,5 @@ pub use observe::{Observe, RequestId};
 pub use routes::RouteTable;
 pub use serve::serve;
 pub use shape::{ErrorShape, Fault, Shaped};
-pub use sse::{Sse, event as sse_event};
+pub use sse::{EventData, Sse, event as sse_event};
 pub use swagger::SwaggerUi;

@@ -79,8 +79,10 @@ fn keep_alive(wire: &wire::KeepAlive) -> Result<KeepAlive, ApiError> {
 
 fn sampling(wire: &ChatCompletionRequest) -> Result<Sampling, ApiError> {
     const PENALTY: [Bound; 2] = [Bound::AtLeast(-2.0), Bound::AtMost(2.0)];
-    let repeat = decimal("repeat_penalty", wire.repeat_penalty, &[Bound::Above(0.0)])?;
-    let repetition = decimal("repetition_penalty", wire.repetition_penalty, &[Bound::Above(0.0)])?;
+    const REPEAT_PENALTY: [Bound; 2] =
+        [Bound::AtLeast(Sampling::REPEAT_PENALTY_MIN), Bound::AtMost(Sampling::REPEAT_PENALTY_MAX)];
+    let repeat = decimal("repeat_penalty", wire.repeat_penalty, &REPEAT_PENALTY)?;
+    let repetition = decimal("repetition_penalty", wire.repetition_penalty, &REPEAT_PENALTY)?;
     Ok(Sampling {
         temperature: decimal(
             "temperature",
@@ -88,8 +90,9 @@ fn sampling(wire: &ChatCompletionRequest) -> Result<Sampling, ApiError> {
             &[Bound::AtLeast(0.0), Bound::AtMost(2.0)],
         )?,
         top_p: decimal("top_p", wire.top_p, &[Bound::AtLeast(0.0), Bound::AtMost(1.0)])?,
-        // 0 and -1 mean "off" in other servers; the runtime has no such setting.
-        top_k: wire.top_k.filter(|k| *k > 0).map(clamp_u32),
+        // 0 and -1 mean "off" in other servers, which is the whole vocabulary and not the model's
+        // own number. The runtime's seam clamps it to what the runtime takes.
+        top_k: wire.top_k.map(|k| if k > 0 { clamp_u32(k) } else { u32::MAX }),
         repeat_penalty: repeat.or(repetition),
         frequency_penalty: decimal("frequency_penalty", wire.frequency_penalty, &PENALTY)?,
         presence_penalty: decimal("presence_penalty", wire.presence_penalty, &PENALTY)?,

@@ -14,7 +14,7 @@ use poem::{
     http::StatusCode,
     test::{TestClient, TestResponse},
 };
-use rkllama_core::{EngineError, Finish, ModelError, Role};
+use rkllama_core::{EngineError, Finish, ModelError, Role, Sampling};
 use rkllama_openapi::State;
 use serde_json::{Value, json};
 
@@ -193,6 +193,8 @@ async fn refusals() {
         json!({"presence_penalty": 2.5}),
         json!({"frequency_penalty": -2.5}),
         json!({"repeat_penalty": 0}),
+        json!({"repetition_penalty": 1e300}),
+        json!({"repeat_penalty": 1e-300}),
         json!({"max_tokens": "4"}),
         json!({"max_tokens": 4.5}),
         json!({"n": 0}),
@@ -440,11 +442,15 @@ async fn the_limit_of_tokens() {
 
 #[tokio::test]
 async fn a_single_stop_text_and_switched_off_sampling() {
-    let engine = ScriptedEngine::playing(hello());
-    let more = json!({"stop": "END", "top_k": -1});
-    post(state(Arc::clone(&engine)), &hi(more)).await.assert_status_is_ok();
-    assert_eq!(engine.last_request().stop, ["END"]);
-    assert_eq!(engine.last_request().sampling, rkllama_core::Sampling::default());
+    for off in [-1, 0] {
+        let engine = ScriptedEngine::playing(hello());
+        let more = json!({"stop": "END", "top_k": off});
+        post(state(Arc::clone(&engine)), &hi(more)).await.assert_status_is_ok();
+        assert_eq!(engine.last_request().stop, ["END"]);
+        // The whole vocabulary: absent, it would be the model's own number.
+        let all = Sampling { top_k: Some(u32::MAX), ..Sampling::default() };
+        assert_eq!(engine.last_request().sampling, all);
+    }
 }
 
 /// The search for stop texts costs time with each token and holds text back.

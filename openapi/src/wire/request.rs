@@ -61,15 +61,15 @@ pub struct ChatCompletionRequest {
     /// Number of answers. More than 1 is refused with 400.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "128")))]
     pub n: Option<i64>,
-    /// Sample from this many most likely tokens. 0 and negative numbers leave the model's own.
-    /// Known from llama-server and vLLM.
+    /// Sample from this many most likely tokens; 0 and negative numbers from all of them. Default:
+    /// the model's own. Known from llama-server and vLLM.
     #[oai(nullable)]
     pub top_k: Option<i64>,
     /// Divides the score of tokens already present; 1 is off. Known from llama-server.
-    #[oai(nullable, validator(minimum(value = "0", exclusive = true)))]
+    #[oai(nullable, validator(minimum(value = "0.01"), maximum(value = "10")))]
     pub repeat_penalty: Option<f64>,
     /// vLLM's name of `repeat_penalty`, which wins over it.
-    #[oai(nullable, validator(minimum(value = "0", exclusive = true)))]
+    #[oai(nullable, validator(minimum(value = "0.01"), maximum(value = "10")))]
     pub repetition_penalty: Option<f64>,
 
     /// How long the model stays loaded afterwards: seconds, or a text such as `"5m"`; 0 unloads it

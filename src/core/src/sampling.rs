@@ -21,6 +21,11 @@ pub struct Sampling {
 }
 
 impl Sampling {
+    /// The smallest `repeat_penalty`: below 1 it rewards repetition, and 0 would divide by nothing.
+    pub const REPEAT_PENALTY_MIN: f64 = 0.01;
+    /// The largest `repeat_penalty`: beyond 2 no token comes twice, and a score stays finite.
+    pub const REPEAT_PENALTY_MAX: f64 = 10.0;
+
     /// What applies where nobody said anything.
     pub const FALLBACK: Self = Self {
         temperature: Some(1.0),

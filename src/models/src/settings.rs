@@ -88,8 +88,10 @@ impl Knob {
         match self {
             Self::Temperature => (0.0, 2.0),
             Self::TopP => (0.0, 1.0),
-            // Below 1 it rewards repetition; 0 would divide by nothing.
-            Self::RepeatPenalty => (0.01, 10.0),
+            #[expect(clippy::cast_possible_truncation, reason = "the runtime's parameters are f32")]
+            Self::RepeatPenalty => {
+                (Sampling::REPEAT_PENALTY_MIN as f32, Sampling::REPEAT_PENALTY_MAX as f32)
+            }
             Self::FrequencyPenalty | Self::PresencePenalty => (-2.0, 2.0),
         }
     }

@@ -213,3 +213,137 @@ impl Inner {
         Opened { model: Arc::clone(model), door }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use futures_util::StreamExt;
+    use rkllama_core::{Message, ModelError, ModelState, Role, TextFiles};
+
+    use super::*;
+    use crate::{config::WorkerCommand, runtimes::RuntimeChoice};
+
+    /// Two bytes of vocabulary and ChatML's tokens.
+    const TOKENIZER: &str = r#"{"version": "1.0", "added_tokens": [
+        {"id": 0, "content": "<|im_start|>", "special": true, "normalized": false,
+         "single_word": false, "lstrip": false, "rstrip": false},
+        {"id": 1, "content": "<|im_end|>", "special": true, "normalized": false,
+         "single_word": false, "lstrip": false, "rstrip": false}],
+        "model": {"type": "BPE", "vocab": {"a": 2}, "merges": []}}"#;
+
+    struct Nothing;
+
+    impl Models for Nothing {
+        fn list(&self) -> Vec<Arc<Model>> {
+            Vec::new()
+        }
+
+        fn resolve(&self, name: &str) -> Result<Arc<Model>, ModelError> {
+            Err(ModelError::NotFound { name: name.to_owned() })
+        }
+
+        fn text_files(&self, _: &Model) -> Result<TextFiles, ModelError> {
+            Ok(TextFiles { tokenizer: TOKENIZER.into(), ..TextFiles::default() })
+        }
+    }
+
+    impl Runtimes for Nothing {
+        fn choose(&self, _: &Model) -> Result<RuntimeChoice, EngineError> {
+            Ok(RuntimeChoice { path: PathBuf::new(), ignore_eos: false })
+        }
+
+        fn problems(&self) -> Vec<Problem> {
+            Vec::new()
+        }
+    }
+
+    fn engine() -> NpuEngine {
+        let worker = WorkerCommand { program: "/nonexistent".into(), args: Vec::new() };
+        NpuEngine::new(EngineConfig::new(worker), Arc::new(Nothing), Arc::new(Nothing))
+    }
+
+    fn model(created_s: u64) -> Arc<Model> {
+        Arc::new(Model {
+            id: "m".to_owned(),
+            created_s,
+            weights: PathBuf::new(),
+            weights_bytes: 0,
+            memory_bytes: None,
+            context_tokens_max: 4096,
+            sampling: Sampling::default(),
+            tokens_max: None,
+            runtime: None,
+            state: ModelState::Ready,
+        })
+    }
+
+    fn job() -> (Job, mpsc::Receiver<Reply>) {
+        let (reply, replies) = mpsc::channel(1);
+        let job = Job {
+            tokens: vec![1],
+            sampling: Sampling::default(),
+            tokens_max: None,
+            stop_tokens: Vec::new(),
+            keep_alive: None,
+            client: "somebody".into(),
+            reply,
+        };
+        (job, replies)
+    }
+
+    #[tokio::test]
+    async fn a_changed_record_gets_a_task_of_its_own() {
+        let engine = engine();
+        let door = |model: Arc<Model>| {
+            let (job, _replies) = job();
+            let _ticket = engine.inner.admit(&model, job).unwrap();
+            Arc::clone(&engine.inner.doors.lock().unwrap()["m"].door)
+        };
+        let first = door(model(1));
+        assert!(Arc::ptr_eq(&first, &door(model(1))), "an equal record is the same model");
+        let second = door(model(2));
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &door(model(2))));
+    }
+
+    #[tokio::test]
+    async fn a_clamped_context_is_remembered_for_this_record() {
+        let inner = engine().inner;
+        assert_eq!(inner.context_tokens_max(&model(1)), 4096);
+        inner.clamped(&model(1), 4096);
+        assert_eq!(inner.context_tokens_max(&model(1)), 4096);
+        inner.clamped(&model(1), 1024);
+        assert_eq!(inner.context_tokens_max(&model(1)), 1024);
+        assert_eq!(inner.context_tokens_max(&model(2)), 4096, "these are other weights");
+    }
+
+    /// It waits in its stream: when that is dropped, nothing of it is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_prompt_waits_until_others_are_tokenized() {
+        let engine = engine();
+        let busy = u32::try_from(generation::ENCODINGS_MAX).unwrap();
+        let permits = engine.inner.encodings.acquire_many(busy).await.unwrap();
+        let request = || Request {
+            model: model(1),
+            messages: vec![Message::new(Role::User, "a")],
+            sampling: Sampling::default(),
+            tokens_max: Some(0),
+            stop: Vec::new(),
+            keep_alive: None,
+            client: "somebody".into(),
+        };
+        // Parses the model's files, which may be done meanwhile.
+        engine.inner.codecs.get(&model(1)).await.unwrap();
+        let mut leaves = engine.generate(request());
+        let mut stays = engine.generate(request());
+        for waits in [&mut leaves, &mut stays] {
+            let soon = std::time::Duration::from_millis(100);
+            assert!(tokio::time::timeout(soon, waits.next()).await.is_err());
+        }
+        drop(leaves);
+        drop(permits);
+        assert!(stays.next().await.unwrap().is_ok());
+        assert_eq!(engine.inner.encodings.available_permits(), generation::ENCODINGS_MAX);
+    }
+}

@@ -70,3 +70,18 @@ async fn a_body_far_too_long_costs_little(#[case] messages: Value) {
     let answer = Chat::user("Hi").with("max_tokens", 1).ask(&server).await;
     assert_eq!(answer.finish(), "length");
 }
+
+/// What the runtime gave is known after the first load: a prompt that is too long for it need not
+/// wait for its turn again.
+#[tokio::test]
+async fn a_clamped_context_is_the_one_that_is_told_and_kept_to() {
+    let server = ServerSetup::demo().env("MOCK_NPU_FAULTS", "context_limit=1024").start();
+    let long = Chat::user(&"word ".repeat(2000));
+    for _ in 0..3 {
+        let answer = long.ask(&server).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(answer.body["error"]["n_ctx"], 1024);
+        assert!(answer.error().contains("32 are kept for the answer"), "{}", answer.error());
+    }
+    assert_eq!(server.log().matches("a request waits for its model").count(), 1);
+}

@@ -189,7 +189,13 @@ fn resolve(name: Option<String>, state: &State) -> Result<(Arc<Model>, String), 
         return Ok((model, name));
     };
     let model = match (state.models.resolve(&name), &state.fallback) {
-        (Err(ModelError::NotFound { .. }), Some(fallback)) => state.models.resolve(fallback),
+        (Err(asked @ ModelError::NotFound { .. }), Some(fallback)) => {
+            match state.models.resolve(fallback) {
+                // The client knows its own name and not the fallback's.
+                Err(ModelError::NotFound { .. }) => Err(asked),
+                result => result,
+            }
+        }
         (result, _) => result,
     };
     Ok((usable(model, state)?, name))

@@ -58,7 +58,7 @@ const REQUEST: &[Field<ChatCompletionRequest>] = &[
     honoured("repetition_penalty", "not OpenAI's; 0.01 to 10; `repeat_penalty` wins"),
     honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
     refused("n", |r| r.n.is_some_and(|n| n > 1), "1 is honoured; more needs several runs"),
-    refused("tools", |r| r.tools.as_ref().is_some_and(|t| !t.is_empty()), "`[]` means none"),
+    refused("tools", offers_tools, "`[]` means none; with `tool_choice` `none` they are not used"),
     refused("tool_choice", asks_for_a_tool, "`none` and `auto` are honoured"),
     refused("response_format", asks_for_a_form, "`text` is honoured"),
     refused("modalities", asks_for_sound, "`text` is honoured"),
@@ -96,7 +96,7 @@ const REQUEST: &[Field<ChatCompletionRequest>] = &[
         "deprecated form of `tools`",
     ),
     ignored("function_call", |r| r.function_call.is_some(), "deprecated form of `tool_choice`"),
-    ignored("stream_options.include_obfuscation", |r| pads_chunks(r), "chunks are not padded"),
+    ignored("stream_options.include_obfuscation", pads_chunks, "chunks are not padded"),
     honoured("stream_options.include_usage", "one more chunk"),
 ];
 
@@ -124,6 +124,13 @@ const PART: &[Field<ContentPart>] = &[
 
 fn has_keys(object: Option<&AnyObject>) -> bool {
     object.is_some_and(|object| object.has_keys)
+}
+
+/// Tools that must not be called cannot make the answer wrong.
+fn offers_tools(request: &ChatCompletionRequest) -> bool {
+    let choice = request.tool_choice.as_ref().and_then(Nullable::as_given);
+    let are_off = matches!(choice, Some(ToolChoice::Mode(ToolChoiceMode::None)));
+    !are_off && request.tools.as_ref().is_some_and(|tools| !tools.is_empty())
 }
 
 fn asks_for_a_tool(request: &ChatCompletionRequest) -> bool {

@@ -453,6 +453,25 @@ async fn a_single_stop_text_and_switched_off_sampling() {
     }
 }
 
+#[tokio::test]
+async fn tools_that_must_not_be_called_are_no_hindrance() {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let response = ask(hello(), json!({"tools": tools, "tool_choice": "none"})).await;
+    response.assert_status_is_ok();
+    let response = ask(hello(), json!({"tools": tools, "tool_choice": "auto"})).await;
+    response.assert_status(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_unknown_fallback_is_not_named_to_whom_asked_for_another() {
+    let models = ListedModels::of([model("tiny"), model("other")]);
+    let fallback = Some("gone".to_owned());
+    let state = State { fallback, ..state_with(ScriptedEngine::playing(hello()), models) };
+    let answer = shown(post(state, &hi(json!({"model": "gpt-4"}))).await).await;
+    assert!(answer.starts_with("404") && answer.contains("`gpt-4`"), "{answer}");
+    assert!(!answer.contains("gone"), "{answer}");
+}
+
 /// The search for stop texts costs time with each token and holds text back.
 #[tokio::test]
 async fn stop_texts_have_a_limit() {

@@ -76,7 +76,8 @@ pub struct ChatCompletionRequest {
     /// at once, a negative number keeps it. Known from Ollama.
     pub keep_alive: Option<Nullable<KeepAlive>>,
 
-    /// Functions the model may call. A non-empty array is refused with 400.
+    /// Functions the model may call. A non-empty array is refused with 400, unless `tool_choice`
+    /// is `none`.
     #[oai(nullable)]
     pub tools: Option<Vec<Tool>>,
     /// Which tool to call. Anything but `none` and `auto` is refused with 400.

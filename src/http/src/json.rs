@@ -27,6 +27,9 @@ use crate::{
     intake::{Intake, Share},
 };
 
+/// What some clients send before the first byte of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// A JSON body.
 #[derive(Debug, Clone)]
 pub struct ApiJson<T>(pub T);
@@ -183,6 +186,8 @@ async fn parse_held<T: DeserializeOwned + Send + 'static>(
 
 /// Reads one JSON value and nothing behind it.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
+    // RFC 8259 lets a reader skip it, and editors and shells of Windows write it.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
         let path = err.path().to_string();
@@ -272,6 +277,14 @@ mod tests {
                 reason: "invalid type: integer `7`, expected a string".into(),
             }
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once_and_at_the_start() {
+        let parse = |text: &str| parse::<Chat>(text.as_bytes());
+        assert_eq!(parse("\u{feff}{\"messages\":[]}"), Ok(Chat { messages: Vec::new() }));
+        assert!(parse("\u{feff}\u{feff}{\"messages\":[]}").is_err());
+        assert!(parse("{\"messages\":[]}\u{feff}").is_err());
     }
 
     #[test]

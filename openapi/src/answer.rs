@@ -208,7 +208,7 @@ pub(crate) fn chunks(opened: Opened, envelope: Envelope) -> BoxStream<'static, B
 /// The headers are gone: the log is the only place left to say it.
 fn name_in_log(started: &Started) {
     if !started.ignored.is_empty() {
-        tracing::warn!(ignored = ?started.ignored, "the runtime ignores parameters of a request");
+        tracing::info!(ignored = ?started.ignored, "the runtime ignores parameters of a request");
     }
 }
 

@@ -4,7 +4,7 @@ use poem::http::{HeaderValue, StatusCode, header};
 use rkllama_http::{ApiError, ErrorShape, Fault};
 use serde_json::{Map, Value};
 
-use crate::refusal;
+use crate::refusal::{self, echo};
 
 /// Errors as OpenAI writes them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,13 +16,16 @@ impl ErrorShape for OpenAiShape {
             Fault::UnknownRoute { method, path } => ApiError::new(
                 StatusCode::NOT_FOUND,
                 "invalid_request_error",
-                format!("Invalid URL ({method} {path})"),
+                format!("Invalid URL ({method} {})", echo(&path)),
             ),
             Fault::WrongMethod { method, path, allow } => {
                 let error = ApiError::new(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "invalid_request_error",
-                    format!("Not allowed to {method} on {path} (HINT: this URL takes {allow})"),
+                    format!(
+                        "Not allowed to {method} on {} (HINT: this URL takes {allow})",
+                        echo(&path)
+                    ),
                 )
                 .code("method_not_supported");
                 match HeaderValue::try_from(allow) {
@@ -32,6 +35,11 @@ impl ErrorShape for OpenAiShape {
             }
             Fault::Body(error) => refusal::body(error),
             Fault::Panic { what } => failed().detail_for_log(format!("a handler panicked: {what}")),
+            Fault::Parameter { name } => {
+                refusal::invalid(format!("Invalid '{name}': it is not UTF-8 in percent-encoding."))
+                    .code("invalid_value")
+                    .param(name)
+            }
             Fault::Framework { status, reason } if status.is_client_error() => {
                 ApiError::new(status, "invalid_request_error", reason)
             }

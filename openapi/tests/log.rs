@@ -84,6 +84,34 @@ async fn the_path_of_an_unknown_route_is_not_logged() {
 }
 
 #[tokio::test]
+async fn the_route_is_written_as_in_the_document() {
+    let lines = log_of(hello(), "/v1/models/SECRET", false).await;
+    assert!(lines[0].contains("route=\"/v1/models/{id}\""), "{}", lines[0]);
+    assert!(!lines[0].contains("SECRET"));
+}
+
+/// When the head of a stream goes, nobody knows how long the answer will take.
+#[tokio::test]
+async fn the_time_of_a_streams_head_is_not_said_to_be_the_whole() {
+    let lines = log_of(hello(), CHAT, true).await;
+    assert!(lines[0].contains(" head_ms=") && !lines[0].contains(" ms="), "{}", lines[0]);
+}
+
+/// The client is told; the operator has nothing to do.
+#[tokio::test]
+async fn a_mistake_of_a_client_is_no_warning() {
+    let full = EngineError::Template { reason: "Conversation roles must alternate".into() };
+    for is_stream in [false, true] {
+        let lines = log_of(vec![error(full.clone())], CHAT, is_stream).await;
+        assert!(lines[0].contains("status=400"), "{lines:?}");
+        assert!(lines.iter().all(|line| line.trim_start().starts_with("INFO")), "{lines:?}");
+        let late = vec![text("Hel"), error(full.clone())];
+        let lines = log_of(late, CHAT, true).await;
+        assert!(lines.iter().all(|line| line.trim_start().starts_with("INFO")), "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_of_ours_is_logged_once_with_its_reason() {
     let script = vec![error(EngineError::Run { reason: "rkllm_run returned -1".into() })];
     let lines = log_of(script, CHAT, false).await;

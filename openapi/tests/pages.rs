@@ -26,6 +26,8 @@ async fn models() {
         "/v1/models/no/body",
         "/v1/models/twin",
         "/v1/models/",
+        "/v1/models/%FF",
+        "/v1/models/a/%FF",
     ] {
         all += &format!("GET {path}\n{}\n\n", shown(client.get(path).send().await).await);
     }
@@ -65,6 +67,20 @@ async fn unknown_paths_and_wrong_methods() {
         all += &format!("{method} {path}\n{}\n\n", shown(response).await);
     }
     insta::assert_snapshot!(all);
+}
+
+#[tokio::test]
+async fn little_of_a_path_is_repeated() {
+    let client = client();
+    let long = "a".repeat(5000);
+    for (method, path) in [
+        (Method::GET, format!("/{long}")),
+        (Method::DELETE, format!("/v1/models/{long}")),
+        (Method::GET, format!("/v1/models/{long}")),
+    ] {
+        let answer = shown(client.request(method, path).send().await).await;
+        assert!(answer.len() < 500, "{} bytes", answer.len());
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub use error::ApiError;
 pub use intake::Intake;
 pub use json::{ApiJson, BodyError};
 pub use limits::Limits;
-pub use observe::{Observe, RequestId};
+pub use observe::Observe;
 pub use routes::RouteTable;
 pub use serve::serve;
 pub use shape::{ErrorShape, Fault, Shaped};

@@ -18,9 +18,9 @@ const REQUEST_ID_LEN_MAX: usize = 128;
 /// Logged where the client left before the answer's head: no status was sent.
 const STATUS_CLIENT_GONE: u16 = 499;
 
-/// The id of a request, among the request's data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub String);
+/// The id of a request.
+#[derive(Debug, PartialEq, Eq)]
+struct RequestId(String);
 
 impl RequestId {
     /// The client's id if it is one line of visible ASCII, else a new one.
@@ -56,11 +56,10 @@ pub struct ObserveEndpoint<E> {
 impl<E: Endpoint> Endpoint for ObserveEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> Result<Response> {
+    async fn call(&self, request: Request) -> Result<Response> {
         let id = RequestId::of(&request);
         let span = tracing::info_span!("request", id = %id.0);
         let line = Line::begin(request.method().clone(), span.clone());
-        request.set_data(id.clone());
         let answer = self.inner.call(request).instrument(span).await;
         let mut response =
             answer.map_or_else(|error| error.into_response(), E::Output::into_response);
@@ -87,21 +86,27 @@ impl Line {
 
     fn end(mut self, response: &Response) {
         let route = response.data::<PathPattern>().map_or("-", |pattern| &pattern.0);
-        self.write(route, response.status().as_u16());
+        let is_stream = response.content_type().is_some_and(|t| t.starts_with("text/event-stream"));
+        self.write(route, response.status().as_u16(), is_stream);
     }
 
-    fn write(&mut self, route: &str, status: u16) {
+    fn write(&mut self, route: &str, status: u16, is_stream: bool) {
         self.is_written = true;
         let _entered = self.span.enter();
-        let ms = self.started.elapsed().as_millis();
-        tracing::info!(method = %self.method, route, status, ms, "answered");
+        let (method, ms) = (&self.method, self.started.elapsed().as_millis());
+        // Of a stream no more than the head is there yet.
+        if is_stream {
+            tracing::info!(%method, route, status, head_ms = ms, "answered");
+        } else {
+            tracing::info!(%method, route, status, ms, "answered");
+        }
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.is_written {
-            self.write("-", STATUS_CLIENT_GONE);
+            self.write("-", STATUS_CLIENT_GONE, false);
         }
     }
 }

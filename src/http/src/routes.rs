@@ -32,6 +32,11 @@ impl RouteTable {
         self
     }
 
+    /// The route that fits `path`, as the document writes it: `/v1/models/{id}`.
+    pub fn pattern(&self, path: &str) -> Option<&str> {
+        self.routes.iter().map(|(pattern, _)| &**pattern).find(|pattern| fits(pattern, path))
+    }
+
     /// The methods of the route that fits `path`, as an `Allow` header lists them.
     pub fn allow(&self, path: &str) -> String {
         let methods = self.routes.iter().find(|(pattern, _)| fits(pattern, path));

@@ -8,7 +8,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 use poem::{
     Endpoint, Error, IntoResponse, Middleware, PathPattern, Request, Response, Result,
-    error::{MethodNotAllowedError, NotFoundError},
+    error::{MethodNotAllowedError, NotFoundError, ParsePathError},
     http::{HeaderValue, Method, StatusCode, header},
 };
 
@@ -40,7 +40,12 @@ pub enum Fault {
         /// What it said, for the log.
         what: String,
     },
-    /// The framework refused, for instance a parameter of the path.
+    /// A parameter of the path cannot be read.
+    Parameter {
+        /// Its name.
+        name: String,
+    },
+    /// The framework refused for another reason.
     Framework {
         /// The status it chose.
         status: StatusCode,
@@ -95,8 +100,11 @@ impl<S: ErrorShape, E: Endpoint> Endpoint for ShapedEndpoint<S, E> {
         let path = request.uri().path().to_owned();
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
         Ok(match answer {
-            Ok(Ok(response)) => response.into_response(),
-            Ok(Err(error)) => self.refuse(error, method, path),
+            Ok(Ok(response)) => self.labelled(response.into_response(), &path),
+            Ok(Err(error)) => {
+                let response = self.refuse(error, method, path.clone());
+                self.labelled(response, &path)
+            }
             Err(panic) => {
                 respond(&*self.shape, &self.shape.error(Fault::Panic { what: words(&*panic) }))
             }
@@ -105,6 +113,15 @@ impl<S: ErrorShape, E: Endpoint> Endpoint for ShapedEndpoint<S, E> {
 }
 
 impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
+    /// Gives the log the route in the document's words: poem-openapi calls parameters `:param0`.
+    fn labelled(&self, mut response: Response, path: &str) -> Response {
+        let pattern = response.data::<PathPattern>().and_then(|_| self.routes.pattern(path));
+        if let Some(pattern) = pattern.map(|pattern| PathPattern(pattern.into())) {
+            response.set_data(pattern);
+        }
+        response
+    }
+
     fn refuse(&self, error: Error, method: Method, path: String) -> Response {
         let pattern = error.data::<PathPattern>().cloned();
         let is_unknown = error.is::<NotFoundError>();
@@ -127,6 +144,11 @@ impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
         if error.is::<MethodNotAllowedError>() {
             let allow = self.routes.allow(&path);
             return Fault::WrongMethod { method, path, allow };
+        }
+        if error.is::<ParsePathError>() {
+            let pattern = self.routes.pattern(&path).unwrap_or_default();
+            let name = pattern.split(['{', '}']).nth(1).unwrap_or("path").to_owned();
+            return Fault::Parameter { name };
         }
         match error.downcast::<BodyError>() {
             Ok(error) => Fault::Body(error),

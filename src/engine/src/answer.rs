@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     tokens: u32,
     utf8: Utf8Assembler,
     stop: StopStrings,
+    /// A stop string was found: the text is complete.
+    stopped: bool,
     admitted_at: Instant,
     started_at: Option<Instant>,
     first_at: Option<Instant>,
@@ -28,6 +30,7 @@ impl Answer {
             tokens: 0,
             utf8: Utf8Assembler::new(),
             stop: StopStrings::new(stop),
+            stopped: false,
             admitted_at: Instant::now(),
             started_at: None,
             first_at: None,
@@ -38,6 +41,7 @@ impl Answer {
     /// The events that follow from a reply; after a `Finished` there must be no further call.
     pub(crate) fn take(&mut self, reply: Reply) -> Result<Vec<Event>, EngineError> {
         match reply {
+            _ if self.stopped => Ok(Vec::new()),
             Reply::Started(ignored) => {
                 self.started_at = Some(Instant::now());
                 Ok(vec![Event::Started(Started { prompt_tokens: self.prompt_tokens, ignored })])
@@ -59,39 +63,55 @@ impl Answer {
         self.pass(&text)
     }
 
-    /// Text past the stop strings; a match ends the answer.
+    /// Text past the stop strings; a match ends the text.
     fn pass(&mut self, text: &str) -> Vec<Event> {
         let passed = self.stop.push(text);
-        let mut events = Vec::with_capacity(2);
-        if !passed.text.is_empty() {
-            events.push(Event::Text(passed.text));
-        }
-        if passed.matched.is_some() {
-            let stats = Stats { tokens: self.tokens, ..Stats::default() };
-            events.push(Event::Finished(self.finished(Finish::Stop, stats)));
-        }
-        events
+        self.stopped = passed.matched.is_some();
+        if passed.text.is_empty() { Vec::new() } else { vec![Event::Text(passed.text)] }
+    }
+
+    /// Whether a stop string has ended the text before the run: the caller ends the run and asks
+    /// for [`Answer::stopped`].
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The end of an answer that a stop string ended, with what is known of its run's end. What
+    /// the run went on to generate before it was aborted is not part of the answer.
+    pub(crate) fn stopped(&self, end: Option<&End>) -> Finished {
+        let cached_tokens = match end {
+            Some(End::Stop(stats) | End::Length(stats) | End::Aborted(stats)) => {
+                stats.cached_tokens
+            }
+            Some(End::Failed { .. }) | None => 0,
+        };
+        let stats = Stats { tokens: self.tokens, cached_tokens, ..Stats::default() };
+        self.finished(Finish::Stop, stats)
     }
 
     fn end(&mut self, end: End) -> Result<Vec<Event>, EngineError> {
-        let (finish, stats) = match end {
-            End::Stop(stats) => (Finish::Stop, stats),
-            End::Length(stats) => (Finish::Length, stats),
+        let rest = self.utf8.finish();
+        let (finish, stats) = match &end {
+            End::Stop(stats) => (Finish::Stop, *stats),
+            End::Length(stats) => (Finish::Length, *stats),
             // Only who has left asks for an abort, and then nobody reads this.
             End::Aborted(_) => {
                 return Err(EngineError::Run { reason: "aborted by nobody".to_owned() });
             }
-            End::Failed { reason, .. } => return Err(EngineError::Run { reason }),
-        };
-        let rest = self.utf8.finish();
-        let mut events = self.pass(&rest);
-        if !matches!(events.last(), Some(Event::Finished(_))) {
-            let held = self.stop.finish();
-            if !held.is_empty() {
-                events.push(Event::Text(held));
+            End::Failed { reason, .. } => {
+                return Err(EngineError::Run { reason: reason.clone() });
             }
-            events.push(Event::Finished(self.finished(finish, stats)));
+        };
+        let mut events = self.pass(&rest);
+        if self.stopped {
+            events.push(Event::Finished(self.stopped(Some(&end))));
+            return Ok(events);
         }
+        let held = self.stop.finish();
+        if !held.is_empty() {
+            events.push(Event::Text(held));
+        }
+        events.push(Event::Finished(self.finished(finish, stats)));
         Ok(events)
     }
 
@@ -134,7 +154,11 @@ mod tests {
         let mut events = Vec::new();
         let replies = pieces.iter().map(|piece| Reply::Piece(piece.to_vec()));
         for reply in replies.chain([Reply::End(end)]) {
+            let ended = if let Reply::End(end) = &reply { Some(end.clone()) } else { None };
             events.extend(answer.take(reply).unwrap());
+            if let (Some(end), true) = (ended, answer.is_stopped()) {
+                return (texts(&events), answer.stopped(Some(&end)));
+            }
             if let Some(Event::Finished(finished)) = events.last() {
                 return (texts(&events), finished.clone());
             }
@@ -162,6 +186,16 @@ mod tests {
         assert_eq!(text, "go ");
         assert_eq!(finished.finish, Finish::Stop);
         assert_eq!(finished.usage.completion_tokens, 2);
+        assert_eq!(finished.usage.cached_tokens, 3, "the runtime says so when it has ended");
+    }
+
+    #[test]
+    fn what_comes_behind_a_stop_string_is_no_part_of_the_answer() {
+        let stats = Stats { tokens: 4, ..stats(4) };
+        let (text, finished) = run(&["END"], &[b"go END", b" on", b" and"], End::Aborted(stats));
+        assert_eq!(text, "go ");
+        let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 1 };
+        assert_eq!(finished.usage, usage);
     }
 
     #[test]

@@ -3,14 +3,17 @@
 //! The whole state of a generation lives in its stream. Dropping the stream closes the reply
 //! channel, and the model's task aborts the run.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_stream::try_stream;
 use rkllama_core::{
     EngineError, Event, Finish, Generation, Model, ModelError, ModelState, PromptTokens, Request,
     Started,
 };
-use rkllama_protocol::Stats;
+use rkllama_protocol::{End, Stats};
 use rkllama_text::{Encoded, TextError};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
@@ -27,6 +30,10 @@ const REPLIES_BESIDE_PIECES: usize = 2;
 /// Prompts that are rendered and tokenized at once, of all models together. More would not be
 /// faster beside the threads that pass tokens on, and each may hold several times its body.
 pub(crate) const ENCODINGS_MAX: usize = 2;
+
+/// How long the end of an aborted run is waited for: two tokens of a slow model. The text has
+/// been sent before.
+const END_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A rendered and counted prompt.
 struct Prompt {
@@ -67,15 +74,33 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
             }
             for event in report.watch(events)? {
                 if let Event::Finished(finished) = event {
-                    // The run may still go on behind a stop string: nobody listens any more.
-                    drop(replies);
                     yield Event::Finished(report.finish(finished));
                     return;
                 }
                 yield event;
             }
+            if answer.is_stopped() {
+                let end = end_run(replies).await;
+                yield Event::Finished(report.finish(answer.stopped(end.as_ref())));
+                return;
+            }
         }
     })
+}
+
+/// Has the run behind a stop string aborted. Its end tells how much of the prompt was cached, which
+/// usage has to say.
+async fn end_run(mut replies: mpsc::Receiver<Reply>) -> Option<End> {
+    // The model's task takes this for the client's leaving. What it has reserved still arrives.
+    replies.close();
+    let end = async {
+        loop {
+            if let Reply::End(end) = replies.recv().await? {
+                return Some(end);
+            }
+        }
+    };
+    timeout(END_TIMEOUT, end).await.ok().flatten()
 }
 
 /// Refuses what cannot succeed before any work is put into it.

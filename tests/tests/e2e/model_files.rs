@@ -89,3 +89,40 @@ async fn recommendations_for_other_programs_leave_a_model_usable() {
         assert_eq!(server.log().matches(words).count(), 1, "{words}");
     }
 }
+
+/// A model that is repaired as its own error says, and one that came later, answer without a
+/// restart; one whose weights are others is loaded anew.
+#[tokio::test]
+async fn repaired_and_new_models_answer_without_a_restart() {
+    let setup = ServerSetup::demo().model(&ModelDir::demo("bare")).model(&ModelDir::demo("broken"));
+    let models = setup.models();
+    let tokenizer = fs::read(models.join("demo/tokenizer.json")).unwrap();
+    fs::remove_file(models.join("bare/tokenizer.json")).unwrap();
+    fs::write(models.join("broken/tokenizer.json"), "{").unwrap();
+    let server = setup.start();
+    let ask = |model: &str| Chat::user("Hi").with("model", model).with("max_tokens", 1);
+    for model in ["bare", "broken"] {
+        incomplete(&ask(model).ask(&server).await, "tokenizer.json");
+    }
+    assert_eq!(ask("new").ask(&server).await.status, 404);
+    assert_eq!(ask("demo").ask(&server).await.status, 200);
+    assert_eq!(server.trace().calls("rkllm_init"), 1);
+
+    fs::write(models.join("bare/tokenizer.json"), &tokenizer).unwrap();
+    fs::write(models.join("broken/tokenizer.json"), &tokenizer).unwrap();
+    ModelDir::demo("new").write(&models);
+    let weights = fs::File::options().write(true).open(models.join("demo/demo.rkllm")).unwrap();
+    weights.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+
+    for model in ["bare", "broken", "new"] {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while ask(model).ask(&server).await.status != 200 {
+            assert!(std::time::Instant::now() < deadline, "{model} never answered");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(health(&server).await["problems"], json!([]));
+    let loads = server.trace().calls("rkllm_init");
+    assert_eq!(ask("demo").ask(&server).await.status, 200);
+    assert_eq!(server.trace().calls("rkllm_init"), loads + 1, "these are other weights");
+}

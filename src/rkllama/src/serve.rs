@@ -85,6 +85,8 @@ fn log_to_stderr(debug: bool) {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Otherwise it complains of a lost standard error on standard error, and panics.
+        .log_internal_errors(false)
         .init();
 }
 

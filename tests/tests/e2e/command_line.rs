@@ -1,6 +1,10 @@
 //! The executable as a person meets it.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
 use rkllama_tests::{ModelDir, ServerSetup, executable, mock_library, repository};
 
@@ -86,4 +90,22 @@ async fn the_readmes_curl_line_streams_an_answer() {
     assert!(streamed.starts_with("data: {"), "{streamed}");
     assert!(streamed.trim_end().ends_with("data: [DONE]"), "{streamed}");
     assert!(mock_library("1.3.0").is_file());
+}
+
+/// A log collector may die; the server must not die with it.
+#[tokio::test]
+async fn a_lost_standard_error_costs_only_the_log() {
+    let setup = ServerSetup::new().mock("1.3.0").model(&ModelDir::demo("demo"));
+    let mut child = setup.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().split_once("listening on ").unwrap().1.to_owned();
+    drop(child.stderr.take());
+    for _ in 0..3 {
+        let body = r#"{"model":"demo","max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}"#;
+        let request = reqwest::Client::new().post(format!("{url}/v1/chat/completions"));
+        assert_eq!(request.body(body).send().await.unwrap().status(), 200);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

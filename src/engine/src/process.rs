@@ -33,6 +33,8 @@ use crate::{config::EngineConfig, worker_log::WorkerLog};
 
 /// Time to write a frame. A worker always reads, so a full socket means that it hangs.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a killed process to end. Longer means that it sticks in a call of the driver.
+const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time to collect what a dead worker has written. Its pipes end with it.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -211,9 +213,13 @@ impl Worker {
         None
     }
 
+    /// Kills the process. One that sticks in the driver cannot be reaped; nobody waits for it.
     async fn kill(&mut self) {
-        if let Err(err) = self.child.kill().await {
+        if let Err(err) = self.child.start_kill() {
             tracing::error!(%err, "cannot kill a worker");
+        }
+        if timeout(REAP_TIMEOUT, self.child.wait()).await.is_err() {
+            tracing::error!("a killed worker does not end: it sticks in the driver");
         }
     }
 

@@ -47,13 +47,16 @@ pub(crate) struct Residency {
 
 #[derive(Debug, Default)]
 struct Table {
-    places: HashMap<String, Taken>,
+    /// By number and not by model: a model whose record has changed is in two places for a while.
+    places: HashMap<u64, Taken>,
+    places_given: u64,
     /// Counts uses: the order of "recently".
     clock: u64,
 }
 
 #[derive(Debug)]
 struct Taken {
+    model: String,
     bytes: u64,
     domains: Vec<(usize, u64)>,
     used: u64,
@@ -73,7 +76,7 @@ struct Leaving {
 #[derive(Debug)]
 pub(crate) struct Place {
     residency: Arc<Residency>,
-    model: String,
+    number: u64,
     leaving: Arc<Leaving>,
     /// The first address domain.
     pub(crate) base_domain: u8,
@@ -122,6 +125,7 @@ impl Residency {
         let leaving = Arc::<Leaving>::default();
         table.clock += 1;
         let taken = Taken {
+            model: model.id.clone(),
             bytes,
             domains,
             used: table.clock,
@@ -129,10 +133,12 @@ impl Residency {
             pinned,
             leaving: Arc::clone(&leaving),
         };
-        table.places.insert(model.id.clone(), taken);
+        table.places_given += 1;
+        let number = table.places_given;
+        table.places.insert(number, taken);
         Place {
             residency: Arc::clone(self),
-            model: model.id.clone(),
+            number,
             leaving,
             base_domain: u8::try_from(base_domain).unwrap_or(0),
         }
@@ -180,7 +186,7 @@ impl Residency {
             megabytes(bytes),
             megabytes(self.budget.memory_bytes_max)
         );
-        let pinned: Vec<&str> = table.places.keys().map(String::as_str).collect();
+        let pinned: Vec<&str> = table.places.values().map(|place| place.model.as_str()).collect();
         if !pinned.is_empty() {
             reason
                 .push_str(&format!(", of which pinned models hold a part: {}", pinned.join(", ")));
@@ -223,7 +229,7 @@ impl Place {
         let mut table = self.residency.lock();
         table.clock += 1;
         let now = table.clock;
-        if let Some(place) = table.places.get_mut(&self.model) {
+        if let Some(place) = table.places.get_mut(&self.number) {
             place.busy = busy;
             place.used = now;
         }
@@ -239,7 +245,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.residency.lock().places.remove(&self.model);
+        self.residency.lock().places.remove(&self.number);
         self.residency.changed.notify_waiters();
     }
 }
@@ -326,6 +332,18 @@ mod tests {
         let error = residency.admit(&model("big", 2 * GB), false).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("needs about 2000 MB") && text.contains("base"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_model_in_two_places_is_counted_twice() {
+        let residency = residency(3 * GB, 9);
+        let old = admitted(&residency, "a", GB).await;
+        let new = admitted(&residency, "a", GB).await;
+        drop(old);
+        let taken = |residency: &Residency| residency.lock().places.len();
+        assert_eq!(taken(&residency), 1, "the old one's end does not free the new one's place");
+        drop(new);
+        assert_eq!(taken(&residency), 0);
     }
 
     #[tokio::test]

@@ -229,6 +229,10 @@ impl Slot {
             send(&job, Reply::Loaded);
             return self.rest(resident, keep_alive);
         }
+        if job.reply.is_closed() {
+            // Who left during the load need not be prefilled: prefill cannot be aborted.
+            return self.rest(resident, keep_alive);
+        }
         let run = self.next_run;
         self.next_run += 1;
         match self.run(&mut resident, run, &job).await {

@@ -47,13 +47,13 @@ async fn sampling_that_an_old_runtime_cannot_apply_is_named() {
 #[case::named_in_the_file("demo-w8a8-v1.2.3.rkllm")]
 #[tokio::test]
 async fn an_older_model_on_a_new_runtime_ends_where_it_should(#[case] weights: &str) {
-    let rule = "[[rule]]\nsay = \"done, really done\"\n";
+    let rule = "[[rule]]\nsay = \"done, A& B& really done\"\n";
     let server = ServerSetup::new()
         .mock("1.3.0")
         .model(&ModelDir::demo("demo").toolkit("1.2.3").weights_name(weights).script(rule))
         .start();
     let answer = Chat::user("Hi").ask(&server).await;
-    assert_eq!(answer.content(), "done, really done");
+    assert_eq!(answer.content(), "done, A& B& really done");
     assert_eq!(answer.finish(), "stop");
 }
 

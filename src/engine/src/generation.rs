@@ -88,10 +88,11 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
     })
 }
 
-/// Has the run behind a stop string aborted. Its end tells how much of the prompt was cached, which
-/// usage has to say.
+/// Has the run behind a stop string aborted, and takes its end if that has come already: it tells
+/// how much of the prompt was cached, which usage has to say.
 async fn end_run(mut replies: mpsc::Receiver<Reply>) -> Option<End> {
-    // The model's task takes this for the client's leaving. What it has reserved still arrives.
+    // The model's task takes this for the client's leaving, and sends no more. As long as no profile
+    // trusts the runtime's count of cached tokens, nothing is lost by that: it would be 0.
     replies.close();
     let end = async {
         loop {

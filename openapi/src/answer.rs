@@ -128,6 +128,7 @@ pub(crate) async fn whole(
         match event.map_err(failure::engine)? {
             Event::Started(started) => ignored = started.ignored,
             Event::Text(text) => content.push_str(&text),
+            Event::Reasoning(_) | Event::ToolCall(_) => {}
             Event::Finished(finished) => return Ok((envelope.whole(content, &finished), ignored)),
         }
     }
@@ -154,7 +155,7 @@ pub(crate) async fn open(
         loop {
             match generation.next().await {
                 Some(Ok(Event::Started(started))) => ignored = started.ignored,
-                Some(Ok(event @ (Event::Text(_) | Event::Finished(_)))) => return Ok(event),
+                Some(Ok(event)) => return Ok(event),
                 Some(Err(error)) => return Err(failure::engine(error)),
                 None => return Err(failure::broken_off()),
             }
@@ -176,13 +177,15 @@ pub(crate) fn chunks(opened: Opened, envelope: Envelope) -> BoxStream<'static, B
         let mut has_begun = false;
         loop {
             let event = events.next().await;
-            if !has_begun && matches!(event, Some(Ok(Event::Text(_) | Event::Finished(_)))) {
+            let begins = matches!(&event, Some(Ok(event)) if !matches!(event, Event::Started(_)));
+            if !has_begun && begins {
                 has_begun = true;
                 yield encode(&envelope.role());
             }
             match event {
                 Some(Ok(Event::Started(started))) => span.in_scope(|| name_in_log(&started)),
                 Some(Ok(Event::Text(text))) => yield encode(&envelope.text(text)),
+                Some(Ok(Event::Reasoning(_) | Event::ToolCall(_))) => {}
                 Some(Ok(Event::Finished(finished))) => {
                     yield encode(&envelope.finish(&finished));
                     if let Some(usage) = envelope.usage(&finished) {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{KeepAlive, Message, Model, ModelError, ModelState, Request, Role, Sampling};
+use rkllama_core::{
+    Chat as Conversation, KeepAlive, Message, Model, ModelError, ModelState, Prompt, Request, Role,
+    Sampling,
+};
 use rkllama_http::ApiError;
 
 use crate::{
@@ -53,10 +56,12 @@ pub(crate) fn chat(
     Ok(Chat {
         request: Request {
             model,
-            messages,
+            prompt: Prompt::Chat(Conversation::new(messages)),
             sampling,
             tokens_max,
             stop,
+            format: None,
+            ignore_eos: false,
             keep_alive,
             client: client.into(),
         },
@@ -158,7 +163,7 @@ fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {
         MessageRole::Assistant => Role::Assistant,
         MessageRole::Tool => Role::Tool,
     };
-    Ok(Message { role, content, name: wire.name })
+    Ok(Message { name: wire.name, ..Message::new(role, content) })
 }
 
 fn join(param: &str, parts: Vec<ContentPart>) -> Result<String, ApiError> {

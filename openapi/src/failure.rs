@@ -31,6 +31,11 @@ pub(crate) fn engine(error: EngineError) -> ApiError {
     match error {
         EngineError::Model(error) => model(error),
         EngineError::Template { reason } => invalid(reason).code("invalid_value").param("messages"),
+        EngineError::Prompt { reason } => invalid(reason).code("invalid_value").param("prompt"),
+        EngineError::Format { reason } => {
+            invalid(reason).code("invalid_value").param("response_format")
+        }
+        EngineError::Unsupported { .. } => invalid(words).code("unsupported_value").param("model"),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             invalid(format!(
                 "This model's maximum context length is {context_tokens_max} tokens. However, \

@@ -7,8 +7,8 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    ListedModels, ScriptedEngine, Step, data_of, error, finished, hello, incomplete, limits, model,
-    shown, started, state, state_with, text,
+    ListedModels, ScriptedEngine, Step, conversation, data_of, error, finished, hello, incomplete,
+    limits, model, shown, started, state, state_with, text,
 };
 use poem::{
     http::StatusCode,
@@ -398,7 +398,7 @@ async fn the_request_is_translated() {
     post(state(Arc::clone(&engine)), &request).await.assert_status_is_ok();
     let request = engine.last_request();
     let messages: Vec<_> =
-        request.messages.iter().map(|m| (m.role, &*m.content, m.name.as_deref())).collect();
+        conversation(&request).iter().map(|m| (m.role, &*m.content, m.name.as_deref())).collect();
     assert_eq!(
         messages,
         [

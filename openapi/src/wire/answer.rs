@@ -42,6 +42,10 @@ pub enum FinishReason {
     Stop,
     /// The token limit or the end of the context.
     Length,
+    /// The model called tools.
+    #[oai(rename = "tool_calls")]
+    #[serde(rename = "tool_calls")]
+    ToolCalls,
 }
 
 impl From<rkllama_core::Finish> for FinishReason {
@@ -49,6 +53,7 @@ impl From<rkllama_core::Finish> for FinishReason {
         match finish {
             rkllama_core::Finish::Stop => Self::Stop,
             rkllama_core::Finish::Length => Self::Length,
+            rkllama_core::Finish::ToolCalls => Self::ToolCalls,
         }
     }
 }
@@ -199,7 +204,9 @@ impl From<rkllama_core::Usage> for CompletionUsage {
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptTokensDetails { cached_tokens: usage.cached_tokens },
-            completion_tokens_details: CompletionTokensDetails { reasoning_tokens: 0 },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+            },
         }
     }
 }
@@ -254,8 +261,11 @@ const EXAMPLE_CREATED: u64 = 1_795_225_178;
 
 impl Example for ChatCompletion {
     fn example() -> Self {
-        let usage =
-            rkllama_core::Usage { prompt_tokens: 26, cached_tokens: 0, completion_tokens: 13 };
+        let usage = rkllama_core::Usage {
+            prompt_tokens: 26,
+            completion_tokens: 13,
+            ..rkllama_core::Usage::default()
+        };
         let finished = rkllama_core::Finished {
             finish: rkllama_core::Finish::Stop,
             usage,

@@ -18,8 +18,9 @@ use std::{
 
 use futures_core::Stream;
 use rkllama_core::{
-    Engine, EngineError, Event, Finish, Finished, Generation, Model, ModelError, ModelState,
-    Models, Problem, Request, Resident, Sampling, Started, TextFiles, Timings, Usage,
+    Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
+    ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings,
+    Usage,
 };
 use rkllama_http::Limits;
 use rkllama_openapi::State;
@@ -108,6 +109,14 @@ impl Engine for ScriptedEngine {
     }
 }
 
+/// The messages of a request.
+pub(crate) fn conversation(request: &Request) -> &[Message] {
+    match &request.prompt {
+        Prompt::Chat(chat) => &chat.messages,
+        Prompt::Text(_) | Prompt::Tokens(_) => panic!("no conversation"),
+    }
+}
+
 pub(crate) fn started(ignored: Vec<&'static str>) -> Step {
     Step::Yield(Ok(Event::Started(Started { prompt_tokens: 26, ignored })))
 }
@@ -119,7 +128,12 @@ pub(crate) fn text(text: &str) -> Step {
 pub(crate) fn finished(finish: Finish) -> Step {
     Step::Yield(Ok(Event::Finished(Finished {
         finish,
-        usage: Usage { prompt_tokens: 26, cached_tokens: 10, completion_tokens: 5 },
+        usage: Usage {
+            prompt_tokens: 26,
+            cached_tokens: 10,
+            completion_tokens: 5,
+            reasoning_tokens: 0,
+        },
         timings: Timings {
             queued: Duration::from_millis(2),
             prefill: Duration::from_millis(100),

@@ -49,6 +49,26 @@ pub enum EngineError {
         /// The template's own words where it raised, else what we could not render.
         reason: String,
     },
+    /// The text or the token ids to go on from cannot be used.
+    #[error("{reason}")]
+    Prompt {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The answer cannot have the form that was asked for.
+    #[error("{reason}")]
+    Format {
+        /// Names the keyword or the construct that is not supported.
+        reason: String,
+    },
+    /// The model has no way to do what was asked for, such as calling tools.
+    #[error("model '{model}' does not support {what}")]
+    Unsupported {
+        /// The model's id.
+        model: String,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The prompt leaves no room in the context.
     #[error(
         "the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens_max}, \

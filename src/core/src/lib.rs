@@ -12,12 +12,14 @@ mod message;
 mod model;
 mod request;
 mod sampling;
+mod tool;
 
 pub use engine::{Engine, Generation, LoadState, Problem, Resident};
 pub use error::{EngineError, ModelError, PromptTokens};
-pub use event::{Event, Finish, Finished, Started, Timings, Usage};
+pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
-pub use request::Request;
+pub use request::{Chat, Format, Prompt, Request};
 pub use sampling::Sampling;
+pub use tool::{Tool, ToolCall, ToolChoice};

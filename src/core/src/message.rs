@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ToolCall;
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,15 +38,30 @@ impl Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said. Text parts of a request are joined by the API layer.
+    /// What is said; empty where the assistant only called tools. Text parts of a request are
+    /// joined by the API layer.
     pub content: String,
     /// The speaker's name where the API gives one; templates may use it.
     pub name: Option<String>,
+    /// What the assistant thought before it said this, if the client kept it. Most templates leave
+    /// out the thoughts of earlier turns.
+    pub reasoning: Option<String>,
+    /// The calls that the assistant made in this turn.
+    pub tool_calls: Vec<ToolCall>,
+    /// In a turn of the role `tool`: the call that it answers.
+    pub tool_call_id: Option<String>,
 }
 
 impl Message {
-    /// A message without a name.
+    /// A message of nothing but text.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), name: None }
+        Self {
+            role,
+            content: content.into(),
+            name: None,
+            reasoning: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
     }
 }

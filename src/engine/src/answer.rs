@@ -127,6 +127,7 @@ impl Answer {
                 prompt_tokens: self.prompt_tokens,
                 cached_tokens: stats.cached_tokens,
                 completion_tokens: stats.tokens,
+                reasoning_tokens: 0,
             },
             timings: Timings {
                 queued: between(Some(self.admitted_at), self.started_at),
@@ -144,7 +145,9 @@ mod tests {
     fn texts(events: &[Event]) -> String {
         let text = |event: &Event| match event {
             Event::Text(text) => text.clone(),
-            Event::Started(_) | Event::Finished(_) => String::new(),
+            Event::Started(_) | Event::Reasoning(_) | Event::ToolCall(_) | Event::Finished(_) => {
+                String::new()
+            }
         };
         events.iter().map(text).collect()
     }
@@ -176,7 +179,8 @@ mod tests {
         let (text, finished) = run(&[], &[b"5 ", &euro[..1], &euro[1..]], End::Length(stats(3)));
         assert_eq!(text, "5 €");
         assert_eq!(finished.finish, Finish::Length);
-        let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 3 };
+        let usage =
+            Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 3, reasoning_tokens: 0 };
         assert_eq!(finished.usage, usage);
     }
 
@@ -194,7 +198,8 @@ mod tests {
         let stats = Stats { tokens: 4, ..stats(4) };
         let (text, finished) = run(&["END"], &[b"go END", b" on", b" and"], End::Aborted(stats));
         assert_eq!(text, "go ");
-        let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 1 };
+        let usage =
+            Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 1, reasoning_tokens: 0 };
         assert_eq!(finished.usage, usage);
     }
 

@@ -219,7 +219,7 @@ mod tests {
     use std::path::PathBuf;
 
     use futures_util::StreamExt;
-    use rkllama_core::{Message, ModelError, ModelState, Role, TextFiles};
+    use rkllama_core::{Chat, Message, ModelError, ModelState, Prompt, Role, TextFiles};
 
     use super::*;
     use crate::{config::WorkerCommand, runtimes::RuntimeChoice};
@@ -326,10 +326,12 @@ mod tests {
         let permits = engine.inner.encodings.acquire_many(busy).await.unwrap();
         let request = || Request {
             model: model(1),
-            messages: vec![Message::new(Role::User, "a")],
+            prompt: Prompt::Chat(Chat::new(vec![Message::new(Role::User, "a")])),
             sampling: Sampling::default(),
             tokens_max: Some(0),
             stop: Vec::new(),
+            format: None,
+            ignore_eos: false,
             keep_alive: None,
             client: "somebody".into(),
         };

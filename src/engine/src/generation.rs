@@ -10,8 +10,8 @@ use std::{
 
 use async_stream::try_stream;
 use rkllama_core::{
-    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, PromptTokens, Request,
-    Started,
+    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Prompt as Asked,
+    PromptTokens, Request, Started,
 };
 use rkllama_protocol::{End, Stats};
 use rkllama_text::{Encoded, TextError};
@@ -116,8 +116,8 @@ pub(crate) fn check(engine: &Inner, model: &Model) -> Result<(), EngineError> {
     engine.runtimes().choose(model).map(drop)
 }
 
-/// Everything that can be refused without the NPU. Takes the messages out of the request, of which
-/// nothing else has any need: they can be most of a body.
+/// Everything that can be refused without the NPU. Takes the prompt out of the request, of which
+/// nothing else has any need: it can be most of a body.
 async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, EngineError> {
     let model = &request.model;
     check(engine, model)?;
@@ -133,13 +133,17 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(EngineError::ShuttingDown);
     };
-    let messages = std::mem::take(&mut request.messages);
+    let asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
     let encoded = spawn_blocking(move || {
         // Given back when the work is over, not when its client has gone.
         let _permit = permit;
         let tokens_max = usize::try_from(room).unwrap_or(usize::MAX);
-        let encoded = codec.encode_chat_within(&messages, tokens_max)?;
+        let encoded = match &asked {
+            Asked::Chat(chat) => codec.encode_chat_within(&chat.messages, tokens_max)?,
+            Asked::Text(text) => codec.encode_text_within(text, tokens_max)?,
+            Asked::Tokens(tokens) => codec.check_tokens(tokens)?,
+        };
         Ok((encoded, codec.eos_ids().to_vec()))
     });
     let (encoded, stop_tokens) = match encoded.await {

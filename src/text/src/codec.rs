@@ -107,6 +107,7 @@ impl Codec {
             role: message.role,
             content: self.guard.guard(&message.content).into_owned(),
             name: message.name.as_deref().map(|name| self.guard.guard(name).into_owned()),
+            ..message.clone()
         };
         let messages: Vec<Message> = messages.iter().map(guarded).collect();
         Ok(Rendered { guarded: self.template.render(&messages, options)? })
@@ -148,6 +149,36 @@ impl Codec {
         }
         let rendered = self.render(messages, &RenderOptions::default())?;
         self.encode_within(&rendered, tokens_max)
+    }
+
+    /// The token ids of a text that is not part of a conversation, with little work for one that has
+    /// certainly more than `tokens_max`. Names of control tokens in it are control tokens, and what
+    /// the tokenizer's makers put around a text (a beginning of sequence) is put there.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn encode_text_within(&self, text: &str, tokens_max: usize) -> Result<Encoded, TextError> {
+        let tokens_min = self.bound.tokens_min(text);
+        if tokens_min > tokens_max {
+            return Ok(Encoded::TooLong { tokens_min });
+        }
+        let encoding = self.tokenizer.encode_fast(text, true);
+        let failed = |reason: String| TextError::Tokenize { reason };
+        let encoding = encoding.map_err(|err| failed(err.to_string()))?;
+        ids_of(encoding.get_ids()).map(Encoded::Whole)
+    }
+
+    /// Token ids that a client chose, if the vocabulary has them all.
+    ///
+    /// # Errors
+    /// [`TextError::UnknownToken`], naming the first that it has not.
+    pub fn check_tokens(&self, tokens: &[i32]) -> Result<Encoded, TextError> {
+        let known =
+            |id: &i32| u32::try_from(*id).is_ok_and(|id| self.tokenizer.id_to_token(id).is_some());
+        match tokens.iter().find(|id| !known(id)) {
+            None => Ok(Encoded::Whole(tokens.to_vec())),
+            Some(id) => Err(TextError::UnknownToken { id: *id }),
+        }
     }
 
     /// The token ids of a rendered conversation, with little work for one that has certainly more
@@ -200,9 +231,14 @@ impl Codec {
         let failed = |reason: String| TextError::Tokenize { reason };
         let encoding = self.tokenizer.encode_fast(guarded, false);
         let encoding = encoding.map_err(|err| failed(err.to_string()))?;
-        let id = |id: &u32| i32::try_from(*id).map_err(|_| failed(format!("id {id} is too large")));
-        encoding.get_ids().iter().map(id).collect()
+        ids_of(encoding.get_ids())
     }
+}
+
+/// The tokenizer's ids as the runtime takes them.
+fn ids_of(ids: &[u32]) -> Result<Vec<i32>, TextError> {
+    let too_large = |id: &u32| TextError::Tokenize { reason: format!("id {id} is too large") };
+    ids.iter().map(|id| i32::try_from(*id).map_err(|_| too_large(id))).collect()
 }
 
 impl fmt::Debug for Codec {

@@ -37,6 +37,12 @@ pub enum TextError {
         /// What failed, with the template's line.
         reason: String,
     },
+    /// A client's token id is none of the model's.
+    #[error("the model's vocabulary has no token {id}")]
+    UnknownToken {
+        /// The id.
+        id: i32,
+    },
     /// The tokenizer failed on a text.
     #[error("tokenizer.json: cannot tokenize: {reason}")]
     Tokenize {
@@ -47,10 +53,11 @@ pub enum TextError {
 
 impl TextError {
     /// The error of a model's answer. Only what the template itself says against a conversation
-    /// is the client's to mend; everything else the model's files are at fault for.
+    /// and token ids that do not exist are the client's to mend; everything else the model's files are at fault for.
     pub fn of_model(self, model: &str) -> EngineError {
         match self {
             Self::Template { reason } => EngineError::Template { reason },
+            Self::UnknownToken { .. } => EngineError::Prompt { reason: self.to_string() },
             Self::File { .. } | Self::Key { .. } | Self::Render { .. } | Self::Tokenize { .. } => {
                 let (model, reason) = (model.to_owned(), self.to_string());
                 EngineError::Model(ModelError::Incomplete { model, reason })

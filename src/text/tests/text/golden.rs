@@ -19,9 +19,11 @@ fn cases(name: &str) -> Vec<Value> {
 
 fn messages(case: &Value) -> Vec<Message> {
     let message = |message: &Value| Message {
-        role: serde_json::from_value::<Role>(message["role"].clone()).unwrap(),
-        content: message["content"].as_str().unwrap().to_owned(),
         name: message["name"].as_str().map(str::to_owned),
+        ..Message::new(
+            serde_json::from_value::<Role>(message["role"].clone()).unwrap(),
+            message["content"].as_str().unwrap(),
+        )
     };
     case["messages"].as_array().unwrap().iter().map(message).collect()
 }

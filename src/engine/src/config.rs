@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, ffi::OsString, num::NonZeroUsize, path::PathBuf
 
 use rkllama_core::KeepAlive;
 
+use crate::runtimes::RuntimeChoice;
+
 /// How to start a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerCommand {
@@ -117,6 +119,11 @@ impl EngineConfig {
             abort_timeout: Duration::from_secs(10),
             shutdown_timeout: Duration::from_secs(5),
         }
+    }
+
+    /// Tokens of the context that a prompt must leave free on this runtime.
+    pub(crate) fn margin_tokens(&self, choice: &RuntimeChoice) -> u32 {
+        choice.context_margin_tokens.unwrap_or(self.context_margin_tokens)
     }
 
     /// How long a run over `prompt_tokens` may take to its first token.

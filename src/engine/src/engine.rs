@@ -250,7 +250,7 @@ mod tests {
 
     impl Runtimes for Nothing {
         fn choose(&self, _: &Model) -> Result<RuntimeChoice, EngineError> {
-            Ok(RuntimeChoice { path: PathBuf::new(), ignore_eos: false })
+            Ok(RuntimeChoice::new(PathBuf::new()))
         }
 
         fn problems(&self) -> Vec<Problem> {

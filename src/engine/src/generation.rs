@@ -22,6 +22,7 @@ use crate::{
     engine::Inner,
     queue::{Job, Reply, Ticket},
     report::Report,
+    runtimes::RuntimeChoice,
 };
 
 /// Replies of a run beside its pieces: the start and the end.
@@ -104,8 +105,8 @@ async fn end_run(mut replies: mpsc::Receiver<Reply>) -> Option<End> {
     timeout(END_TIMEOUT, end).await.ok().flatten()
 }
 
-/// Refuses what cannot succeed before any work is put into it.
-pub(crate) fn check(engine: &Inner, model: &Model) -> Result<(), EngineError> {
+/// Refuses what cannot succeed before any work is put into it; what the model would be run with.
+pub(crate) fn check(engine: &Inner, model: &Model) -> Result<RuntimeChoice, EngineError> {
     if engine.is_stopping() {
         return Err(EngineError::ShuttingDown);
     }
@@ -113,17 +114,17 @@ pub(crate) fn check(engine: &Inner, model: &Model) -> Result<(), EngineError> {
         let reason = reason.clone();
         return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
     }
-    engine.runtimes().choose(model).map(drop)
+    engine.runtimes().choose(model)
 }
 
 /// Everything that can be refused without the NPU. Takes the prompt out of the request, of which
 /// nothing else has any need: it can be most of a body.
 async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, EngineError> {
     let model = &request.model;
-    check(engine, model)?;
+    let choice = check(engine, model)?;
     let codec = engine.codecs.get(model).await?;
     let context_tokens_max = engine.context_tokens_max(model);
-    let margin_tokens = engine.config().context_margin_tokens;
+    let margin_tokens = engine.config().margin_tokens(&choice);
     let room = context_tokens_max.saturating_sub(margin_tokens);
     let exceeded = |prompt_tokens| {
         Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens })

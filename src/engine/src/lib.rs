@@ -23,4 +23,4 @@ mod worker_log;
 
 pub use config::{CrashBudget, EngineConfig, MemoryBudget, WorkerCommand};
 pub use engine::NpuEngine;
-pub use runtimes::{RuntimeChoice, Runtimes};
+pub use runtimes::{KvReuse, RuntimeChoice, Runtimes};

@@ -33,7 +33,7 @@ use crate::{
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
     run::{After, Run},
-    runtimes::Runtimes,
+    runtimes::{RuntimeChoice, Runtimes},
 };
 
 /// Everything a model's task needs from the engine.
@@ -111,6 +111,8 @@ impl Door {
 struct InWorker {
     worker: Worker,
     loaded: Loaded,
+    /// The library it was loaded by, and what holds for it.
+    choice: RuntimeChoice,
     context_tokens_max: u32,
     place: Place,
     /// When it goes if nobody comes; `None` for never.
@@ -286,8 +288,8 @@ impl Slot {
     ) -> Result<After, Option<String>> {
         let config = &self.shared.config;
         let room = free_tokens(resident.context_tokens_max, job.tokens.len());
-        if room < config.context_margin_tokens {
-            fail(job, self.context_exceeded(job, resident.context_tokens_max));
+        if room < config.margin_tokens(&resident.choice) {
+            fail(job, self.context_exceeded(job, resident));
             return Ok(After::Ready);
         }
         let fixed =
@@ -305,13 +307,13 @@ impl Slot {
         run.drive(&mut resident.worker).await
     }
 
-    fn context_exceeded(&self, job: &Job, context_tokens_max: u32) -> EngineError {
+    fn context_exceeded(&self, job: &Job, resident: &InWorker) -> EngineError {
         EngineError::ContextExceeded {
             prompt_tokens: PromptTokens::Exactly(
                 u32::try_from(job.tokens.len()).unwrap_or(u32::MAX),
             ),
-            context_tokens_max,
-            margin_tokens: self.shared.config.context_margin_tokens,
+            context_tokens_max: resident.context_tokens_max,
+            margin_tokens: self.shared.config.margin_tokens(&resident.choice),
         }
     }
 
@@ -356,7 +358,14 @@ impl Slot {
                     Ok((worker, loaded)) => {
                         self.report_load(&loaded, context_tokens_max, started.elapsed());
                         let expires = None;
-                        return Ok(InWorker { worker, loaded, context_tokens_max, place, expires });
+                        return Ok(InWorker {
+                            worker,
+                            loaded,
+                            choice,
+                            context_tokens_max,
+                            place,
+                            expires,
+                        });
                     }
                     Err(failure) => failure,
                 },

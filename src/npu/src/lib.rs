@@ -32,6 +32,6 @@ pub use exit::exit_now;
 pub use fingerprint::Layout;
 pub use inspect::{InspectError, Inspection, inspect};
 pub use library::{Library, OpenError};
-pub use profile::{Fault, Group, Profile, StructSizes, Unsupported};
+pub use profile::{Fault, Group, Profile, SUPPORTED, StructSizes, Unsupported, series};
 pub use rkllama_core::Sampling;
 pub use session::{GenerateParams, LoadError, LoadParams, RunEnd, RunError, Session};

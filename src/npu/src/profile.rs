@@ -205,7 +205,7 @@ pub enum Unsupported {
 }
 
 /// The releases that are supported, for messages.
-pub(crate) const SUPPORTED: &str = "1.2.1, 1.2.2, 1.2.3 and 1.3.x";
+pub const SUPPORTED: &str = "1.2.1, 1.2.2, 1.2.3 and 1.3.x";
 
 impl Profile {
     /// The profile of a release such as `1.2.3`.
@@ -226,16 +226,35 @@ impl Profile {
         }
     }
 
+    /// The profiles of a supported release such as `1.2.3`, or of a series such as `1.3`; none where
+    /// nothing like it is supported.
+    pub fn named(text: &str) -> Vec<&'static Self> {
+        if numbers(text).is_some() {
+            return Self::of(text).into_iter().collect();
+        }
+        let within = |profile: &&Self| {
+            let (Releases::Exactly(release) | Releases::Series(release)) = profile.releases;
+            series(release) == Some(text)
+        };
+        PROFILES.iter().filter(within).collect()
+    }
+
     /// Whether the runtime may run on after, or stop before, the end of sequence of a model that
     /// was converted by this toolkit, such as `1.2.3`.
     ///
     /// Then `ignore_eos` has to be asked for at load and the stop tokens have to be given with each
     /// run. It must not be asked for otherwise: it may forbid the end of sequence altogether. `false`
-    /// for text that is no version.
-    pub fn eos_untrusted(&self, toolkit: &str) -> bool {
-        self.faults.contains(&Fault::EosOfOlderToolkits)
+    /// for text that is no version. Whether the release has the fault at all can be told better by who
+    /// has tried it: `proven`.
+    pub fn eos_untrusted(&self, toolkit: &str, proven: Option<bool>) -> bool {
+        proven.unwrap_or(self.faults.contains(&Fault::EosOfOlderToolkits))
             && numbers(toolkit).is_some_and(|release| release < (1, 3, 0))
     }
+}
+
+/// The series of a release: `1.2` of `1.2.3`.
+pub fn series(version: &str) -> Option<&str> {
+    Some(version.rsplit_once('.')?.0)
 }
 
 /// The three numbers at the beginning of a version; a suffix such as `b1` is ignored.
@@ -285,13 +304,38 @@ mod tests {
     }
 
     #[test]
+    fn a_release_or_its_series_can_be_named() {
+        for (text, profiles) in [
+            ("1.2", 3),
+            ("1.3", 3),
+            ("1.2.1", 1),
+            ("1.3.7", 1),
+            ("", 0),
+            ("1", 0),
+            ("1.1", 0),
+            ("1.2.0", 0),
+            ("1.2.x", 0),
+            ("1.3.", 0),
+            ("1.4", 0),
+            ("2.0.0", 0),
+        ] {
+            assert_eq!(Profile::named(text).len(), profiles, "{text}");
+        }
+    }
+
+    #[test]
     fn the_end_of_sequence_is_doubted_for_old_models_on_new_runtimes_only() {
-        let untrusted =
-            |runtime: &str, toolkit: &str| Profile::of(runtime).unwrap().eos_untrusted(toolkit);
+        let proven = |runtime: &str, toolkit: &str, proven| {
+            Profile::of(runtime).unwrap().eos_untrusted(toolkit, proven)
+        };
+        let untrusted = |runtime: &str, toolkit: &str| proven(runtime, toolkit, None);
         assert!(untrusted("1.3.0", "1.2.3"));
         assert!(untrusted("1.3.1", "1.2.1b1"));
         assert!(!untrusted("1.3.0", "1.3.0"));
         assert!(!untrusted("1.2.3", "1.2.0"));
         assert!(!untrusted("1.3.0", "unknown"));
+        assert!(!proven("1.3.1", "1.2.3", Some(false)));
+        assert!(proven("1.3.1", "1.2.3", Some(true)));
+        assert!(!proven("1.3.1", "1.3.0", Some(true)), "it would never end");
     }
 }

@@ -16,7 +16,7 @@ use figment::{
 use rkllama_core::KeepAlive;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::cli::ServeArgs;
+use crate::{cli::ServeArgs, runtime_profiles::RuntimeProfiles};
 
 /// Where a package puts its configuration.
 const SYSTEM_FILE: &str = "/etc/rkllama/config.toml";
@@ -35,6 +35,8 @@ pub(crate) struct Config {
     /// Vendor libraries, or folders of them; empty means the usual places.
     #[serde(deserialize_with = "one_or_many")]
     pub(crate) runtime: Vec<PathBuf>,
+    /// Folder for what is learned of this machine and worth keeping.
+    pub(crate) state: PathBuf,
     /// Log everything below info too.
     pub(crate) debug: bool,
     /// How long a model stays loaded after its last use: seconds, or a text such as `5m`; negative
@@ -49,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     pub(crate) board: Board,
+    /// What the built-in profiles of runtime releases cannot know.
+    pub(crate) runtime_profiles: RuntimeProfiles,
 }
 
 /// What loaded models may take together.
@@ -157,6 +161,7 @@ impl Config {
             listen: vec!["127.0.0.1:8080".to_owned()],
             models: data_home().join("rkllama/models"),
             runtime: Vec::new(),
+            state: state_home().join("rkllama"),
             debug: false,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             preload: Vec::new(),
@@ -165,6 +170,7 @@ impl Config {
             memory: Memory::default(),
             limits: Limits::default(),
             board: Board::default(),
+            runtime_profiles: RuntimeProfiles::default(),
         }
     }
 
@@ -247,6 +253,11 @@ fn explain(error: figment::Error) -> anyhow::Error {
 /// Where this user's programs keep their data.
 pub(crate) fn data_home() -> PathBuf {
     xdg("XDG_DATA_HOME", ".local/share")
+}
+
+/// Where this user's programs keep what they have learned.
+fn state_home() -> PathBuf {
+    xdg("XDG_STATE_HOME", ".local/state")
 }
 
 fn config_home() -> PathBuf {
@@ -359,6 +370,11 @@ mod tests {
                 ("[limits]\nqueue_len_max = 0", None),
                 ("[limits]\nbody_bytes_max = \"big\"", None),
                 ("", Some(("RKLLAMA_FALLBACK__CHATT", "x"))),
+                ("[runtime_profiles.\"1.3.1\"]\neos_gard = true", None),
+                ("[runtime_profiles.\"1.3.1\"]\nkv_reuse = \"some\"", None),
+                ("[runtime_profiles.\"1.3.1\"]\ncontext_margin_tokens = 0", None),
+                ("[runtime_profiles.\"1.1\"]\nsaved_prompts = false", None),
+                ("[runtime_profiles.\"1.2.3\"]\neos_guard = true", None),
             ] {
                 jail.clear_env();
                 jail.create_file("config.toml", file)?;

@@ -44,7 +44,7 @@ fn examine(root: &Root, caller: &Caller, args: &ServeArgs) -> Report {
         Err(error) => software::bad_configuration(error),
     };
     let config = gathered.unwrap_or_else(|_| Config::of_flags(args));
-    let libraries = Libraries::find(&config.runtime);
+    let libraries = Libraries::of(&config);
     let store = Store::open(config.models.clone(), Defaults::default());
     let models = store.list();
     let shared = SharedLibraries { root, caller };

@@ -10,6 +10,7 @@ mod config;
 mod doctor;
 mod engine_config;
 mod listen;
+mod runtime_profiles;
 mod runtimes;
 mod serve;
 mod worker;

@@ -13,7 +13,10 @@ use rkllama_core::{EngineError, Model, Problem};
 use rkllama_engine::{RuntimeChoice, Runtimes};
 use rkllama_npu::{Inspection, inspect};
 
-use crate::config;
+use crate::{
+    config::{self, Config},
+    runtime_profiles::RuntimeProfiles,
+};
 
 /// The name under which the vendor ships it.
 const FILE_NAME: &str = "librkllmrt.so";
@@ -29,11 +32,27 @@ pub(crate) struct Libraries {
     refused: Vec<String>,
     /// Places in which there was nothing.
     empty: Vec<PathBuf>,
+    /// What the operator says of releases.
+    configured: RuntimeProfiles,
+    /// What a probe of the hardware found out about them.
+    probed: RuntimeProfiles,
+    /// Why what a probe found out is not used.
+    unprobed: Option<String>,
 }
 
 impl Libraries {
+    /// What is there, and what is known of it.
+    pub(crate) fn of(config: &Config) -> Self {
+        let (probed, unprobed) = match RuntimeProfiles::probed(&config.state) {
+            Ok(probed) => (probed, None),
+            Err(why) => (RuntimeProfiles::default(), Some(why)),
+        };
+        let configured = config.runtime_profiles.clone();
+        Self { configured, probed, unprobed, ..Self::find(&config.runtime) }
+    }
+
     /// Looks at the files and folders that were named, or at the usual folders.
-    pub(crate) fn find(named: &[PathBuf]) -> Self {
+    fn find(named: &[PathBuf]) -> Self {
         let usual: Vec<PathBuf>;
         let places = if named.is_empty() {
             usual = usual_folders();
@@ -119,14 +138,16 @@ impl Runtimes for Libraries {
             };
             return Err(EngineError::Runtime { reason });
         };
+        let facts = self.configured.of_or(&library.version, &self.probed);
         let ignore_eos = toolkit_of(&model.weights)
-            .is_some_and(|toolkit| library.profile.eos_untrusted(&toolkit));
-        Ok(RuntimeChoice { path: library.path.clone(), ignore_eos })
+            .is_some_and(|toolkit| library.profile.eos_untrusted(&toolkit, facts.eos_guard));
+        Ok(facts.choice(library.path.clone(), library.profile, ignore_eos))
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let details =
+        let mut details =
             if self.usable.is_empty() { vec![self.nothing_usable()] } else { self.refused.clone() };
+        details.extend(self.unprobed.clone());
         let problem = |detail| Problem { subject: "runtime".to_owned(), detail };
         details.into_iter().map(problem).collect()
     }

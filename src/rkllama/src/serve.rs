@@ -94,7 +94,7 @@ async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> 
     let signals = Signals::new()?;
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
-    let libraries = Arc::new(Libraries::find(&config.runtime));
+    let libraries = Arc::new(Libraries::of(&config));
     let preload = resolve_all(&config.preload, &models)?;
     let engine_config = engine_config(&config, &preload, worker_cpus.as_ref())?;
     let engine = NpuEngine::new(engine_config, models.clone(), libraries);

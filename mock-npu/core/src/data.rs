@@ -56,6 +56,9 @@ impl Run<'_> {
             log::warn("The rwkv model does not support saving prompt cache!");
             return;
         }
+        if self.faults_or_default().save_cache_fails {
+            return;
+        }
         let path = path.unwrap_or_else(|| {
             log::info("prompt_cache_save_path is null, save prompt cache to ./prompt_cache.bin");
             Path::new("./prompt_cache.bin")

@@ -54,6 +54,12 @@ faults! {
     abort_without_finish: bool,
     /// After an abort one more token of the old answer comes in the next run.
     stale_token_after_abort: bool,
+    /// SIGSEGV whenever a prompt cache is loaded.
+    crash_in_load_cache: bool,
+    /// `rkllm_load_prompt_cache` fails with -1.
+    load_cache_fails: bool,
+    /// A prompt cache that is to be saved is not written; the run ends as if it were.
+    save_cache_fails: bool,
     /// SIGSEGV when a prompt cache is loaded after an abort and before the cache is cleared.
     crash_load_cache_after_abort: bool,
     /// An image is answered as the one before it.

@@ -111,7 +111,14 @@ impl Session {
         if self.is_aborted && faults.crash_load_cache_after_abort {
             faults::segfault("crash_load_cache_after_abort");
         }
+        if faults.crash_in_load_cache {
+            faults::segfault("crash_in_load_cache");
+        }
         let shown = path.display();
+        if faults.load_cache_fails {
+            log::error(&format!("failed to load prompt cache from {shown}"));
+            return false;
+        }
         let (system_len, tokens) = match prompt_cache::load(path) {
             Ok(loaded) => loaded,
             Err(error) => {

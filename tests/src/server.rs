@@ -191,7 +191,7 @@ impl ServerSetup {
             }
         };
         thread::spawn(move || lines.for_each(drop));
-        Server { child, url, dir: self.dir, log }
+        Server { child, url, setup: Some(self), log }
     }
 }
 
@@ -209,19 +209,20 @@ pub struct Server {
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub url: String,
-    dir: TempDir,
+    /// Taken only by a restart.
+    setup: Option<ServerSetup>,
     log: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// What the mock has recorded so far.
     pub fn trace(&self) -> Trace {
-        Trace::read(&self.dir.path().join("trace.jsonl"))
+        Trace::read(&self.dir().join("trace.jsonl"))
     }
 
     /// The folder that only this server uses.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.setup.as_ref().unwrap().dir.path()
     }
 
     /// Everything it has logged so far.
@@ -255,6 +256,17 @@ impl Server {
 
     /// Ends it as a service manager would and checks that it went well.
     pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// Ends it and starts it again on the same folder with the same settings. The trace goes on.
+    #[must_use]
+    pub fn restart(mut self) -> Self {
+        self.end();
+        self.setup.take().unwrap().start()
+    }
+
+    fn end(&mut self) {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert!(status.success(), "{status}\n{}", self.log());

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use rkllama_core::{EngineError, Event, Finish, Finished, Started, Timings, Usage};
-use rkllama_protocol::{End, Stats};
 use rkllama_text::{StopStrings, Utf8Assembler};
 
 use crate::queue::Reply;
@@ -12,6 +11,7 @@ use crate::queue::Reply;
 /// The text machines of one answer and what is measured on the way.
 pub(crate) struct Answer {
     prompt_tokens: u32,
+    cached_tokens: u32,
     tokens: u32,
     utf8: Utf8Assembler,
     stop: StopStrings,
@@ -27,6 +27,7 @@ impl Answer {
     pub(crate) fn new(stop: Vec<String>, prompt_tokens: u32) -> Self {
         Self {
             prompt_tokens,
+            cached_tokens: 0,
             tokens: 0,
             utf8: Utf8Assembler::new(),
             stop: StopStrings::new(stop),
@@ -42,12 +43,13 @@ impl Answer {
     pub(crate) fn take(&mut self, reply: Reply) -> Result<Vec<Event>, EngineError> {
         match reply {
             _ if self.stopped => Ok(Vec::new()),
-            Reply::Started(ignored) => {
+            Reply::Started { ignored, cached_tokens } => {
                 self.started_at = Some(Instant::now());
+                self.cached_tokens = cached_tokens;
                 Ok(vec![Event::Started(Started { prompt_tokens: self.prompt_tokens, ignored })])
             }
             Reply::Piece(text) => Ok(self.piece(&text)),
-            Reply::End(end) => self.end(end),
+            Reply::End { finish, tokens } => Ok(self.end(finish, tokens)),
             // Only a job without a prompt is answered so.
             Reply::Loaded => Ok(Vec::new()),
             Reply::Failed(error) => Err(error),
@@ -76,47 +78,29 @@ impl Answer {
         self.stopped
     }
 
-    /// The end of an answer that a stop string ended, with what is known of its run's end. What
-    /// the run went on to generate before it was aborted is not part of the answer.
-    pub(crate) fn stopped(&self, end: Option<&End>) -> Finished {
-        let cached_tokens = match end {
-            Some(End::Stop(stats) | End::Length(stats) | End::Aborted(stats)) => {
-                stats.cached_tokens
-            }
-            Some(End::Failed { .. }) | None => 0,
-        };
-        let stats = Stats { tokens: self.tokens, cached_tokens, ..Stats::default() };
-        self.finished(Finish::Stop, stats)
+    /// The end of an answer that a stop string ended. What the run went on to generate before it was
+    /// aborted is not part of the answer.
+    pub(crate) fn stopped(&self) -> Finished {
+        self.finished(Finish::Stop, self.tokens)
     }
 
-    fn end(&mut self, end: End) -> Result<Vec<Event>, EngineError> {
+    fn end(&mut self, finish: Finish, tokens: u32) -> Vec<Event> {
         let rest = self.utf8.finish();
-        let (finish, stats) = match &end {
-            End::Stop(stats) => (Finish::Stop, *stats),
-            End::Length(stats) => (Finish::Length, *stats),
-            // Only who has left asks for an abort, and then nobody reads this.
-            End::Aborted(_) => {
-                return Err(EngineError::Run { reason: "aborted by nobody".to_owned() });
-            }
-            End::Failed { reason, .. } => {
-                return Err(EngineError::Run { reason: reason.clone() });
-            }
-        };
         let mut events = self.pass(&rest);
         if self.stopped {
-            events.push(Event::Finished(self.stopped(Some(&end))));
-            return Ok(events);
+            events.push(Event::Finished(self.stopped()));
+            return events;
         }
         let held = self.stop.finish();
         if !held.is_empty() {
             events.push(Event::Text(held));
         }
-        events.push(Event::Finished(self.finished(finish, stats)));
-        Ok(events)
+        events.push(Event::Finished(self.finished(finish, tokens)));
+        events
     }
 
     /// The last event's content.
-    pub(crate) fn finished(&self, finish: Finish, stats: Stats) -> Finished {
+    pub(crate) fn finished(&self, finish: Finish, completion_tokens: u32) -> Finished {
         let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
             (Some(from), Some(to)) => to.saturating_duration_since(from),
             _ => Duration::ZERO,
@@ -125,8 +109,8 @@ impl Answer {
             finish,
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
-                cached_tokens: stats.cached_tokens,
-                completion_tokens: stats.tokens,
+                cached_tokens: self.cached_tokens,
+                completion_tokens,
                 reasoning_tokens: 0,
             },
             timings: Timings {
@@ -152,31 +136,27 @@ mod tests {
         events.iter().map(text).collect()
     }
 
-    fn run(stop: &[&str], pieces: &[&[u8]], end: End) -> (String, Finished) {
+    fn run(stop: &[&str], pieces: &[&[u8]], finish: Finish, tokens: u32) -> (String, Finished) {
         let mut answer = Answer::new(stop.iter().map(ToString::to_string).collect(), 7);
-        let mut events = Vec::new();
+        let started = Reply::Started { ignored: Vec::new(), cached_tokens: 3 };
+        let mut events = answer.take(started).unwrap();
         let replies = pieces.iter().map(|piece| Reply::Piece(piece.to_vec()));
-        for reply in replies.chain([Reply::End(end)]) {
-            let ended = if let Reply::End(end) = &reply { Some(end.clone()) } else { None };
+        for reply in replies.chain([Reply::End { finish, tokens }]) {
             events.extend(answer.take(reply).unwrap());
-            if let (Some(end), true) = (ended, answer.is_stopped()) {
-                return (texts(&events), answer.stopped(Some(&end)));
-            }
             if let Some(Event::Finished(finished)) = events.last() {
                 return (texts(&events), finished.clone());
+            }
+            if answer.is_stopped() {
+                return (texts(&events), answer.stopped());
             }
         }
         panic!("no end in {events:?}")
     }
 
-    fn stats(tokens: u32) -> Stats {
-        Stats { run: 1, tokens, cached_tokens: 3 }
-    }
-
     #[test]
     fn characters_are_whole_and_counts_are_the_runtimes() {
         let euro = "€".as_bytes();
-        let (text, finished) = run(&[], &[b"5 ", &euro[..1], &euro[1..]], End::Length(stats(3)));
+        let (text, finished) = run(&[], &[b"5 ", &euro[..1], &euro[1..]], Finish::Length, 3);
         assert_eq!(text, "5 €");
         assert_eq!(finished.finish, Finish::Length);
         let usage =
@@ -186,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_stop_string_over_two_tokens_leaves_no_trace() {
-        let (text, finished) = run(&["END"], &[b"go E", b"ND more"], End::Stop(stats(9)));
+        let (text, finished) = run(&["END"], &[b"go E", b"ND more"], Finish::Stop, 9);
         assert_eq!(text, "go ");
         assert_eq!(finished.finish, Finish::Stop);
         assert_eq!(finished.usage.completion_tokens, 2);
@@ -194,25 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_a_stop_string_is_no_part_of_the_answer() {
-        let stats = Stats { tokens: 4, ..stats(4) };
-        let (text, finished) = run(&["END"], &[b"go END", b" on", b" and"], End::Aborted(stats));
-        assert_eq!(text, "go ");
-        let usage =
-            Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 1, reasoning_tokens: 0 };
-        assert_eq!(finished.usage, usage);
-    }
-
-    #[test]
     fn what_only_looked_like_a_stop_string_is_given_at_the_end() {
-        let (text, finished) = run(&["END"], &[b"go E", b"N"], End::Stop(stats(3)));
+        let (text, finished) = run(&["END"], &[b"go E", b"N"], Finish::Stop, 3);
         assert_eq!(text, "go EN");
         assert_eq!(finished.usage.completion_tokens, 3);
     }
 
     #[test]
     fn half_a_character_at_the_end_is_marked() {
-        let (text, _) = run(&[], &[b"a", &"é".as_bytes()[..1]], End::Length(stats(2)));
+        let (text, _) = run(&[], &[b"a", &"é".as_bytes()[..1]], Finish::Length, 2);
         assert_eq!(text, "a\u{fffd}");
     }
 }

@@ -11,6 +11,8 @@ use rkllama_core::{EngineError, Model, ModelError, ModelState, Models, Problem};
 use rkllama_text::Codec;
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
+use crate::kv::Prefixes;
+
 /// A parsed codec, or why there is none: files that cannot be parsed are not parsed again while
 /// they stay as they are.
 type Parsed = Result<Arc<Codec>, ModelError>;
@@ -25,6 +27,8 @@ pub(crate) struct Codecs {
 struct Entry {
     model: Arc<Model>,
     cell: Arc<OnceCell<Parsed>>,
+    /// What its conversations have in common.
+    prefixes: Arc<Prefixes>,
 }
 
 impl Codecs {
@@ -36,6 +40,12 @@ impl Codecs {
     pub(crate) async fn get(&self, model: &Arc<Model>) -> Result<Arc<Codec>, EngineError> {
         let parsed = self.cell(model).get_or_try_init(|| self.parse(model)).await.cloned()?;
         Ok(parsed?)
+    }
+
+    /// What is known of the beginnings of this model's prompts.
+    pub(crate) fn prefixes(&self, model: &Model) -> Arc<Prefixes> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&model.id).map_or_else(Arc::default, |entry| Arc::clone(&entry.prefixes))
     }
 
     /// What is wrong with models: those that are incomplete, and those whose files about text
@@ -73,7 +83,8 @@ impl Codecs {
         let listed = self.models.list();
         entries.retain(|id, _| listed.iter().any(|model| model.id == *id));
         let cell = Arc::default();
-        let entry = Entry { model: Arc::clone(model), cell: Arc::clone(&cell) };
+        let prefixes = Arc::default();
+        let entry = Entry { model: Arc::clone(model), cell: Arc::clone(&cell), prefixes };
         entries.insert(model.id.clone(), entry);
         cell
     }

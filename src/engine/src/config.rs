@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, num::NonZeroUsize, path::PathBuf
 
 use rkllama_core::KeepAlive;
 
-use crate::runtimes::RuntimeChoice;
+use crate::{kv::SavedPromptsConfig, runtimes::RuntimeChoice};
 
 /// How to start a worker.
 #[derive(Debug, Clone)]
@@ -80,6 +80,12 @@ pub struct EngineConfig {
     /// Requests that may wait for one model. At 10 tokens/s a ninth waiter would wait minutes:
     /// better to say so now.
     pub queue_len_max: NonZeroUsize,
+    /// Tokens of pure repetition after which an answer without a limit of its own is ended; 0 for
+    /// never. Small models at temperature 0 fall into loops that they never leave: a thousand tokens
+    /// are more than any table repeats, and far from a context.
+    pub repetition_tokens_max: u32,
+    /// Which prompts are kept on disk; `None` for none.
+    pub saved_prompts: Option<SavedPromptsConfig>,
     /// Tokens of the context that a prompt must leave free. The runtime dies of over-long prompts
     /// and our count could differ from its own by a few.
     pub context_margin_tokens: u32,
@@ -111,6 +117,8 @@ impl EngineConfig {
             queue_len_total_max: NonZeroUsize::MIN.saturating_add(63),
             queue_timeout: Duration::from_secs(600),
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
+            repetition_tokens_max: 1024,
+            saved_prompts: None,
             context_margin_tokens: 32,
             hello_timeout: Duration::from_secs(10),
             load_timeout: Duration::from_secs(300),

@@ -15,6 +15,7 @@ use crate::{
     codecs::Codecs,
     config::EngineConfig,
     generation,
+    kv::{SavedPrompts, SavedPromptsConfig},
     queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
     residency::Residency,
     runtimes::Runtimes,
@@ -54,11 +55,14 @@ impl NpuEngine {
     /// An engine over these models and these runtimes. Starts nothing yet.
     pub fn new(config: EngineConfig, models: Arc<dyn Models>, runtimes: Arc<dyn Runtimes>) -> Self {
         let waiting = Arc::new(TotalWaiting::new(config.queue_len_total_max));
+        let saved =
+            config.saved_prompts.clone().and_then(|of| open_saved_prompts(of).map(Arc::new));
         let shared = Shared {
             residency: Arc::new(Residency::new(config.memory.clone())),
             config: Arc::new(config),
             runtimes,
             load_lock: Arc::default(),
+            saved,
             stop: CancellationToken::new(),
         };
         let inner = Inner {
@@ -86,6 +90,7 @@ impl NpuEngine {
         let (reply, mut replies) = mpsc::channel(1);
         let job = Job {
             tokens: Vec::new(),
+            shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
@@ -162,6 +167,11 @@ impl Inner {
         }
     }
 
+    /// Tokens from which a beginning of a prompt may be kept on disk.
+    pub(crate) fn prefix_tokens_min(&self) -> Option<usize> {
+        self.shared.saved.as_ref().map(|saved| saved.tokens_min())
+    }
+
     /// Remembers that the runtime gave this model a smaller context, so that the next prompt that
     /// does not fit is refused before it waits for its turn.
     pub(crate) fn clamped(&self, model: &Arc<Model>, context_tokens_max: u32) {
@@ -212,6 +222,15 @@ impl Inner {
         self.tasks.spawn(slot.work());
         Opened { model: Arc::clone(model), door }
     }
+}
+
+fn open_saved_prompts(config: SavedPromptsConfig) -> Option<SavedPrompts> {
+    let dir = config.dir.clone();
+    SavedPrompts::open(config)
+        .inspect_err(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "prompts cannot be saved there");
+        })
+        .ok()
 }
 
 #[cfg(test)]
@@ -282,6 +301,7 @@ mod tests {
         let (reply, replies) = mpsc::channel(1);
         let job = Job {
             tokens: vec![1],
+            shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),

@@ -3,17 +3,13 @@
 //! The whole state of a generation lives in its stream. Dropping the stream closes the reply
 //! channel, and the model's task aborts the run.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use async_stream::try_stream;
 use rkllama_core::{
     EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Prompt as Asked,
     PromptTokens, Request, Started,
 };
-use rkllama_protocol::{End, Stats};
 use rkllama_text::{Encoded, TextError};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
@@ -32,13 +28,10 @@ const REPLIES_BESIDE_PIECES: usize = 2;
 /// faster beside the threads that pass tokens on, and each may hold several times its body.
 pub(crate) const ENCODINGS_MAX: usize = 2;
 
-/// How long the end of an aborted run is waited for: two tokens of a slow model. The text has
-/// been sent before.
-const END_TIMEOUT: Duration = Duration::from_millis(200);
-
 /// A rendered and counted prompt.
 struct Prompt {
     tokens: Vec<i32>,
+    shared_prefix: Option<Arc<[i32]>>,
     /// The model's end-of-sequence ids.
     stop_tokens: Vec<i32>,
 }
@@ -56,7 +49,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
                 prompt_tokens: report.prompt_tokens,
                 ignored: Vec::new(),
             });
-            let finished = answer.finished(Finish::Length, Stats::default());
+            let finished = answer.finished(Finish::Length, 0);
             yield Event::Finished(report.finish(finished));
             return;
         }
@@ -81,28 +74,12 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
                 yield event;
             }
             if answer.is_stopped() {
-                let end = end_run(replies).await;
-                yield Event::Finished(report.finish(answer.stopped(end.as_ref())));
+                // Dropping the replies ends the run.
+                yield Event::Finished(report.finish(answer.stopped()));
                 return;
             }
         }
     })
-}
-
-/// Has the run behind a stop string aborted, and takes its end if that has come already: it tells
-/// how much of the prompt was cached, which usage has to say.
-async fn end_run(mut replies: mpsc::Receiver<Reply>) -> Option<End> {
-    // The model's task takes this for the client's leaving, and sends no more. As long as no profile
-    // trusts the runtime's count of cached tokens, nothing is lost by that: it would be 0.
-    replies.close();
-    let end = async {
-        loop {
-            if let Reply::End(end) = replies.recv().await? {
-                return Some(end);
-            }
-        }
-    };
-    timeout(END_TIMEOUT, end).await.ok().flatten()
 }
 
 /// Refuses what cannot succeed before any work is put into it; what the model would be run with.
@@ -134,6 +111,8 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(EngineError::ShuttingDown);
     };
+    let prefixes = engine.codecs.prefixes(model);
+    let prefix_tokens_min = engine.prefix_tokens_min();
     let asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
     let encoded = spawn_blocking(move || {
@@ -145,9 +124,15 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
             Asked::Text(text) => codec.encode_text_within(text, tokens_max)?,
             Asked::Tokens(tokens) => codec.check_tokens(tokens)?,
         };
-        Ok((encoded, codec.eos_ids().to_vec()))
+        let shared_prefix = match (&asked, &encoded) {
+            (Asked::Chat(chat), Encoded::Whole(tokens)) => {
+                prefix_tokens_min.and_then(|min| prefixes.of(&codec, chat, tokens, min))
+            }
+            _ => None,
+        };
+        Ok((encoded, codec.eos_ids().to_vec(), shared_prefix))
     });
-    let (encoded, stop_tokens) = match encoded.await {
+    let (encoded, stop_tokens, shared_prefix) = match encoded.await {
         Ok(encoded) => encoded.map_err(|err: TextError| err.of_model(&model.id))?,
         // Other people's code over other people's files.
         Err(panic) => {
@@ -160,7 +145,7 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         Encoded::Whole(tokens) if count(&tokens) > room => {
             exceeded(PromptTokens::Exactly(count(&tokens)))
         }
-        Encoded::Whole(tokens) => Ok(Prompt { tokens, stop_tokens }),
+        Encoded::Whole(tokens) => Ok(Prompt { tokens, shared_prefix, stop_tokens }),
     }
 }
 
@@ -194,6 +179,7 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
     let (reply, replies) = mpsc::channel(capacity);
     let job = Job {
         tokens: prompt.tokens,
+        shared_prefix: prompt.shared_prefix,
         stop_tokens: prompt.stop_tokens,
         sampling: request.sampling,
         tokens_max,

@@ -11,19 +11,28 @@ use std::{
     },
 };
 
-use rkllama_core::{EngineError, KeepAlive, Sampling};
-use rkllama_protocol::End;
+use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
 use tokio::sync::{Notify, mpsc};
 
 /// What a job's owner hears.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// The run has begun; these sampling parameters cannot be applied.
-    Started(Vec<&'static str>),
+    /// The run has begun.
+    Started {
+        /// Sampling parameters that cannot be applied.
+        ignored: Vec<&'static str>,
+        /// Tokens of the prompt that were computed before.
+        cached_tokens: u32,
+    },
     /// Text of one token; empty inside an unfinished character.
     Piece(Vec<u8>),
     /// The run is over.
-    End(End),
+    End {
+        /// Why.
+        finish: Finish,
+        /// Tokens of the answer, the end of sequence included.
+        tokens: u32,
+    },
     /// The model is loaded; the answer to a job without a prompt.
     Loaded,
     /// It cannot begin or go on.
@@ -35,6 +44,9 @@ pub(crate) enum Reply {
 pub(crate) struct Job {
     /// The prompt; empty to have the model loaded and no more.
     pub(crate) tokens: Vec<i32>,
+    /// The beginning that it has in common with other conversations of the same application: the
+    /// operator's words and the list of tools. Not empty, and shorter than the prompt.
+    pub(crate) shared_prefix: Option<Arc<[i32]>>,
     /// What the client said.
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: Option<u32>,
@@ -182,6 +194,7 @@ mod tests {
         let (reply, replies) = mpsc::channel(1);
         let job = Job {
             tokens: vec![first_token],
+            shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),

@@ -18,8 +18,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rkllama_core::{EngineError, KeepAlive, LoadState, Model, PromptTokens, Resident, Sampling};
-use rkllama_protocol::{Load, Loaded, RunSampling};
+use rkllama_core::{EngineError, KeepAlive, LoadState, Model, Resident};
+use rkllama_protocol::{Load, Loaded};
 use tokio::{
     sync::{Mutex, Notify, mpsc::error::TrySendError},
     time::{Instant, sleep_until},
@@ -29,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::EngineConfig,
     crash_record::CrashRecord,
+    kv::{Ledger, SavedPrompts},
     process::{LoadFailure, Worker, unexpected},
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
-    run::{After, Run},
+    run::After,
     runtimes::{RuntimeChoice, Runtimes},
+    turn::{PromptMemory, Turn, settled},
 };
 
 /// Everything a model's task needs from the engine.
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) residency: Arc<Residency>,
     /// Held while a model loads: the vendor's init can block or crash beside another one.
     pub(crate) load_lock: Arc<Mutex<()>>,
+    /// Prompts on disk; none where they are not wanted or their folder cannot be used.
+    pub(crate) saved: Option<Arc<SavedPrompts>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -108,12 +112,14 @@ impl Door {
 }
 
 /// A model in a worker.
-struct InWorker {
-    worker: Worker,
-    loaded: Loaded,
+pub(crate) struct InWorker {
+    pub(crate) worker: Worker,
+    pub(crate) loaded: Loaded,
     /// The library it was loaded by, and what holds for it.
-    choice: RuntimeChoice,
-    context_tokens_max: u32,
+    pub(crate) choice: RuntimeChoice,
+    pub(crate) context_tokens_max: u32,
+    /// What its KV cache holds.
+    pub(crate) ledger: Ledger,
     place: Place,
     /// When it goes if nobody comes; `None` for never.
     expires: Option<Instant>,
@@ -144,7 +150,18 @@ pub(crate) struct Slot {
     shared: Shared,
     resident: Option<InWorker>,
     crashes: CrashRecord,
-    next_run: u64,
+    memory: PromptMemory,
+    /// Number of the last run.
+    runs: u64,
+}
+
+/// What became of an attempt at a job.
+#[derive(PartialEq, Eq)]
+enum Attempt {
+    /// The job has its answer, or its client has left.
+    Over,
+    /// Another worker can do it.
+    Again,
 }
 
 /// What an idle task has to do next.
@@ -159,7 +176,8 @@ enum Next {
 impl Slot {
     pub(crate) fn new(model: Arc<Model>, door: Arc<Door>, shared: Shared) -> Self {
         let crashes = CrashRecord::new(shared.config.crashes.clone());
-        Self { model, door, shared, resident: None, crashes, next_run: 1 }
+        let memory = PromptMemory::default();
+        Self { model, door, shared, resident: None, crashes, memory, runs: 0 }
     }
 
     /// Runs until the engine stops; frees the NPU then.
@@ -213,14 +231,21 @@ impl Slot {
         self.door.show(None, None);
     }
 
+    /// Does a job; once more where the worker died before the job's own run, over something that is
+    /// then left alone.
     async fn serve(&mut self, job: Job) {
+        while self.attempt(&job).await == Attempt::Again {}
+    }
+
+    async fn attempt(&mut self, job: &Job) -> Attempt {
         let mut resident = match self.resident.take() {
             Some(resident) => resident,
-            None => match self.load(&job).await {
+            None => match self.load(job).await {
                 Ok(resident) => resident,
                 Err(err) => {
                     self.door.show(None, None);
-                    return fail(&job, err);
+                    fail(job, err);
+                    return Attempt::Over;
                 }
             },
         };
@@ -228,16 +253,26 @@ impl Slot {
         self.door.show(Some(Stage::Busy), None);
         let keep_alive = job.keep_alive.unwrap_or(self.shared.config.keep_alive);
         if job.tokens.is_empty() {
-            send(&job, Reply::Loaded);
-            return self.rest(resident, keep_alive);
+            send(job, Reply::Loaded);
+            self.rest(resident, keep_alive);
+            return Attempt::Over;
         }
         if job.reply.is_closed() {
             // Who left during the load need not be prefilled: prefill cannot be aborted.
-            return self.rest(resident, keep_alive);
+            self.rest(resident, keep_alive);
+            return Attempt::Over;
         }
-        let run = self.next_run;
-        self.next_run += 1;
-        match self.run(&mut resident, run, &job).await {
+        let turn = Turn {
+            model: &self.model,
+            config: &self.shared.config,
+            stop: &self.shared.stop,
+            resident: &mut resident,
+            runs: &mut self.runs,
+            memory: &mut self.memory,
+            saved: self.shared.saved.as_ref(),
+            job,
+        };
+        match turn.take().await {
             Ok(After::Answered) => {
                 self.crashes.recovered();
                 self.door.show_problem(None);
@@ -248,12 +283,19 @@ impl Slot {
                 let what = resident.worker.post_mortem(None).await;
                 self.lost(&what);
             }
-            Err(what) => {
-                let what = resident.worker.post_mortem(what).await;
+            Err(lost) => {
+                let what = resident.worker.post_mortem(lost.what).await;
+                // The memory is free only now that the process is gone.
+                drop(resident.place);
                 self.lost(&what);
-                fail(&job, EngineError::Worker { model: self.model.id.clone(), what });
+                if lost.over_saved_prompt {
+                    self.memory.spoil(&self.model.id, "the runtime died over a saved prompt");
+                    return Attempt::Again;
+                }
+                fail(job, EngineError::Worker { model: self.model.id.clone(), what });
             }
         }
+        Attempt::Over
     }
 
     /// Keeps the model for as long as it was asked for.
@@ -277,44 +319,6 @@ impl Slot {
 
     fn pinned(&self) -> bool {
         self.shared.config.pinned.contains(&self.model.id)
-    }
-
-    /// Runs a job that fits; says so to the client of one that does not.
-    async fn run(
-        &self,
-        resident: &mut InWorker,
-        number: u64,
-        job: &Job,
-    ) -> Result<After, Option<String>> {
-        let config = &self.shared.config;
-        let room = free_tokens(resident.context_tokens_max, job.tokens.len());
-        if room < config.margin_tokens(&resident.choice) {
-            fail(job, self.context_exceeded(job, resident));
-            return Ok(After::Ready);
-        }
-        let fixed =
-            (!resident.loaded.sampling_per_run).then(|| self.model.sampling.or(Sampling::FALLBACK));
-        let run = Run {
-            number,
-            job,
-            sampling: settled(job.sampling.or(self.model.sampling)),
-            ignored: fixed.map_or_else(Vec::new, |fixed| job.sampling.differing(&fixed)),
-            tokens_max: job.tokens_max.unwrap_or(room).min(room),
-            model: &self.model.id,
-            config,
-            stop: &self.shared.stop,
-        };
-        run.drive(&mut resident.worker).await
-    }
-
-    fn context_exceeded(&self, job: &Job, resident: &InWorker) -> EngineError {
-        EngineError::ContextExceeded {
-            prompt_tokens: PromptTokens::Exactly(
-                u32::try_from(job.tokens.len()).unwrap_or(u32::MAX),
-            ),
-            context_tokens_max: resident.context_tokens_max,
-            margin_tokens: self.shared.config.margin_tokens(&resident.choice),
-        }
     }
 
     /// Loads the model, once more with the model's own context limit if ours was too large.
@@ -363,6 +367,7 @@ impl Slot {
                             loaded,
                             choice,
                             context_tokens_max,
+                            ledger: Ledger::default(),
                             place,
                             expires,
                         });
@@ -403,24 +408,6 @@ impl Slot {
             "model loaded"
         );
     }
-}
-
-/// The parameters with every gap filled.
-fn settled(sampling: Sampling) -> RunSampling {
-    let all = sampling.or(Sampling::FALLBACK);
-    RunSampling {
-        temperature: all.temperature.unwrap_or(1.0),
-        top_p: all.top_p.unwrap_or(1.0),
-        top_k: all.top_k,
-        repeat_penalty: all.repeat_penalty.unwrap_or(1.0),
-        frequency_penalty: all.frequency_penalty.unwrap_or(0.0),
-        presence_penalty: all.presence_penalty.unwrap_or(0.0),
-    }
-}
-
-/// Tokens that fit after the prompt.
-fn free_tokens(context_tokens_max: u32, prompt_len: usize) -> u32 {
-    u32::try_from(prompt_len).map_or(0, |prompt| context_tokens_max.saturating_sub(prompt))
 }
 
 /// Hands a reply over. The channel holds a whole answer, so it is never full; a receiver that has

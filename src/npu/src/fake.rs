@@ -51,6 +51,7 @@ pub(crate) struct Script {
     pub(crate) run_status: c_int,
     pub(crate) kv_tokens: c_int,
     pub(crate) clear_status: c_int,
+    pub(crate) load_cache_status: c_int,
 }
 
 /// What the fake was told.
@@ -114,6 +115,7 @@ fn table(create_default_param: DefaultParamFn) -> Table {
         group: GroupFns::E { init: init_e, run: run_e },
         destroy,
         abort,
+        load_prompt_cache,
         release_prompt_cache,
         clear_kv_cache,
         kv_cache_size,
@@ -286,6 +288,15 @@ unsafe extern "C" fn abort(handle: Handle) -> c_int {
     fake.seen.aborts.fetch_add(1, Ordering::SeqCst);
     fake.stop.store(true, Ordering::SeqCst);
     0
+}
+
+unsafe extern "C" fn load_prompt_cache(handle: Handle, path: *const c_char) -> c_int {
+    // SAFETY: the session promises that the handle is live.
+    let fake = unsafe { &*handle.cast::<Fake>() };
+    // SAFETY: the session passes a string that lives until this call returns.
+    let path = unsafe { CStr::from_ptr(path) };
+    fake.seen.note(format!("load_prompt_cache {}", path.to_string_lossy()));
+    fake.script.load_cache_status
 }
 
 unsafe extern "C" fn release_prompt_cache(handle: Handle) -> c_int {
@@ -521,9 +532,9 @@ unsafe fn read_pointee(to: *const u8, group: &str, kind: &str) -> String {
             let text = unsafe { CStr::from_ptr(to.cast()) };
             format!("{text:?}")
         }
-        "RKLLMSamplingParam*" => {
+        "RKLLMSamplingParam*" | "RKLLMPromptCacheParam*" => {
             // SAFETY: the caller's promise.
-            let fields = unsafe { read_struct(to, group, "RKLLMSamplingParam") };
+            let fields = unsafe { read_struct(to, group, kind.trim_end_matches('*')) };
             format!("{fields:?}")
         }
         _ => "set".to_owned(),

@@ -101,6 +101,7 @@ const SYMBOLS: &[&str] = &[
     "rkllm_destroy",
     "rkllm_run",
     "rkllm_abort",
+    "rkllm_load_prompt_cache",
     "rkllm_release_prompt_cache",
     "rkllm_clear_kv_cache",
     "rkllm_get_kv_cache_size",

@@ -5,7 +5,7 @@
 //! from zeroes.
 
 use std::{
-    ffi::{CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int},
     mem, ptr,
 };
 
@@ -14,7 +14,8 @@ use crate::{
     callback::on_result,
     fingerprint::{Buffer, write_defaults},
     raw::{
-        ExtendParam, Handle, INPUT_TOKEN, MODE_GENERATE, ParamHead, TokenInput, e,
+        ExtendParam, Handle, INPUT_TOKEN, MODE_GENERATE, ParamHead, PromptCacheParam, TokenInput,
+        e,
         f::{self, SamplingParam},
     },
     table::{InitE, InitF, Table},
@@ -148,24 +149,35 @@ pub(crate) fn input_f(tokens: &mut [i32]) -> f::Input {
     input
 }
 
-/// How group E runs.
-pub(crate) const fn infer_e() -> e::InferParam {
+/// The order to save the KV cache. Valid as long as `path` is not moved or dropped.
+pub(crate) const fn save_to(path: &CStr) -> PromptCacheParam {
+    PromptCacheParam { save_prompt_cache: 1, prompt_cache_path: path.as_ptr() }
+}
+
+/// How group E runs. Valid as long as `cache` points to something live or is null.
+pub(crate) fn infer_e(append: bool, cache: *mut PromptCacheParam) -> e::InferParam {
     e::InferParam {
         mode: MODE_GENERATE,
         lora_params: ptr::null_mut(),
-        prompt_cache_params: ptr::null_mut(),
-        keep_history: 0,
+        prompt_cache_params: cache,
+        keep_history: c_int::from(append),
     }
 }
 
-/// How group F runs. Valid as long as `sampling` is not moved or dropped.
-pub(crate) fn infer_f(sampling: &mut SamplingParam, tokens_max: u32) -> f::InferParam {
+/// How group F runs. Valid as long as `sampling` is not moved or dropped, and `cache` points to
+/// something live or is null.
+pub(crate) fn infer_f(
+    sampling: &mut SamplingParam,
+    tokens_max: u32,
+    append: bool,
+    cache: *mut PromptCacheParam,
+) -> f::InferParam {
     f::InferParam {
         mode: MODE_GENERATE,
         lora_params: ptr::null_mut(),
-        prompt_cache_params: ptr::null_mut(),
+        prompt_cache_params: cache,
         sampling_params: sampling,
-        keep_history: 0,
+        keep_history: c_int::from(append),
         max_new_tokens: i32::try_from(tokens_max).unwrap_or(i32::MAX),
     }
 }

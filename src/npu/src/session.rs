@@ -5,9 +5,9 @@
 //! returned.
 
 use std::{
-    ffi::{CString, c_int, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     ptr,
     time::{Duration, Instant},
 };
@@ -59,12 +59,17 @@ pub enum LoadError {
     NoHandle,
 }
 
-/// A prompt and its limits. History is never kept: the runtime matches the prompt with what its KV
-/// cache holds by itself, and the two ways must not be mixed on one handle.
+/// A prompt and its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerateParams<'a> {
     /// The prompt: at least one token, fewer than the context holds.
     pub tokens: &'a [i32],
+    /// Whether the tokens are appended to what the KV cache holds. Otherwise the runtime looks by
+    /// itself how much of the prompt it holds. The two ways must not be mixed on one handle without
+    /// [`Session::clear_kv_cache`] in between.
+    pub append: bool,
+    /// The file to which the runtime saves its KV cache at the end of the run.
+    pub save: Option<&'a Path>,
     /// Sampling for this run; ignored where the profile says `sampling_per_run: false`.
     pub sampling: Sampling,
     /// Tokens after which the runtime ends the run, at least 1. Where the profile says
@@ -186,6 +191,7 @@ impl Session {
         receiver: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
         self.check_run(params)?;
+        let save = params.save.map(c_path).transpose().map_err(RunError::Invalid)?;
         let number = self.abort.run_begins();
         let mut run = RunInProgress {
             receiver,
@@ -195,18 +201,25 @@ impl Session {
             failed: false,
             perf: None,
         };
-        let status = self.call_run(params, (&raw mut run).cast());
+        let status = self.call_run(params, save.as_deref(), (&raw mut run).cast());
         self.abort.run_ended();
         outcome(status, run)
     }
 
-    fn call_run(&self, params: &GenerateParams<'_>, userdata: *mut c_void) -> c_int {
+    fn call_run(
+        &self,
+        params: &GenerateParams<'_>,
+        save: Option<&CStr>,
+        userdata: *mut c_void,
+    ) -> c_int {
         // The library takes a pointer that it could write through, so it gets a copy of its own.
         let mut tokens = params.tokens.to_vec();
+        let mut cache = save.map(params::save_to);
+        let cache = cache.as_mut().map_or(ptr::null_mut(), |cache| &raw mut *cache);
         match self.table.group {
             GroupFns::E { run, .. } => {
                 let mut input = params::input_e(&mut tokens);
-                let mut infer = params::infer_e();
+                let mut infer = params::infer_e(params.append, cache);
                 // SAFETY: the handle is live (we own it) and idle (`&mut` in `generate`); the
                 // structures are this group's and live, like all they point to, until it returns.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
@@ -214,7 +227,8 @@ impl Session {
             GroupFns::F { run, .. } => {
                 let mut input = params::input_f(&mut tokens);
                 let mut sampling = self.sampling.with(&params.sampling);
-                let mut infer = params::infer_f(&mut sampling, params.tokens_max);
+                let mut infer =
+                    params::infer_f(&mut sampling, params.tokens_max, params.append, cache);
                 // SAFETY: as above.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
             }
@@ -258,6 +272,28 @@ impl Session {
         // SAFETY: the handle is live and idle; null ranges mean everything.
         unsafe { (self.table.clear_kv_cache)(self.handle, KEEP_SYSTEM, all, all) == 0 }
     }
+}
+
+impl Session {
+    /// Fills the KV cache from a file that [`GenerateParams::save`] named; returns whether the
+    /// runtime did. Empty the cache first: after an abort this call has ended the process.
+    pub fn load_prompt_cache(&mut self, file: &Path) -> bool {
+        let Ok(path) = c_path(file) else { return false };
+        // SAFETY: the handle is live and idle; the path lives until the call has returned.
+        unsafe { (self.table.load_prompt_cache)(self.handle, path.as_ptr()) == 0 }
+    }
+
+    /// Lets go of what [`Session::load_prompt_cache`] loaded, once a run has used it.
+    pub fn release_prompt_cache(&mut self) -> bool {
+        // SAFETY: the handle is live and idle.
+        unsafe { (self.table.release_prompt_cache)(self.handle) == 0 }
+    }
+}
+
+/// A path as the library takes it.
+fn c_path(path: &Path) -> Result<CString, String> {
+    let bytes = path.as_os_str().as_bytes();
+    CString::new(bytes).map_err(|_| format!("a zero byte in the path {}", path.display()))
 }
 
 impl Drop for Session {

@@ -27,7 +27,13 @@ fn load_params() -> LoadParams {
 }
 
 fn prompt(tokens: &[i32]) -> GenerateParams<'_> {
-    GenerateParams { tokens, sampling: Sampling::default(), tokens_max: 9 }
+    GenerateParams {
+        tokens,
+        append: false,
+        save: None,
+        sampling: Sampling::default(),
+        tokens_max: 9,
+    }
 }
 
 fn session(version: &str, script: Script) -> (Session, std::sync::Arc<fake::Seen>) {
@@ -248,6 +254,42 @@ fn the_kv_cache_is_asked_and_cleared() {
     let (mut session, _) = self::session("1.3.0", failing);
     assert_eq!(session.kv_cache_tokens(), None);
     assert!(!session.clear_kv_cache());
+}
+
+#[test]
+fn a_saved_prompt_is_loaded_and_let_go() {
+    let (mut session, seen) = session("1.3.0", Script::default());
+    assert!(session.load_prompt_cache("/cache/a.kv".as_ref()));
+    assert!(session.release_prompt_cache());
+    assert_eq!(seen.calls(), ["init", "load_prompt_cache /cache/a.kv", "release_prompt_cache"]);
+    let failing = Script { load_cache_status: -1, ..Script::default() };
+    let (mut session, seen) = self::session("1.2.3", failing);
+    assert!(!session.load_prompt_cache("/cache/a.kv".as_ref()));
+    assert!(!session.load_prompt_cache("/cache/\0.kv".as_ref()));
+    assert_eq!(seen.calls().len(), 2, "a path with a zero byte never gets to the library");
+}
+
+#[test]
+fn a_run_can_append_and_save() {
+    for version in GROUPS {
+        let (mut session, _) = session(version, Script::default());
+        let params =
+            GenerateParams { append: true, save: Some("/cache/a.kv".as_ref()), ..prompt(&[7]) };
+        session.generate(&params, &mut |_| {}).unwrap();
+        let got_then = got("RKLLMInferParam");
+        assert_eq!(got_then["keep_history"], "1");
+        assert_eq!(
+            got_then["prompt_cache_params"],
+            format!(
+                "{:?}",
+                fields(&[("save_prompt_cache", "1"), ("prompt_cache_path", "\"/cache/a.kv\""),])
+            )
+        );
+        session.generate(&prompt(&[7]), &mut |_| {}).unwrap();
+        let got_then = got("RKLLMInferParam");
+        assert_eq!(got_then["keep_history"], "0");
+        assert_eq!(got_then["prompt_cache_params"], "null", "nothing is left of the last run");
+    }
 }
 
 const STATED: Sampling = Sampling {

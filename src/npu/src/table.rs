@@ -4,7 +4,7 @@
 //! above runs without a library. Functions whose signature differs between the groups are kept
 //! apart by type: nothing can be called with the other group's structures.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use crate::{
     Group,
@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) type HandleFn = unsafe extern "C" fn(Handle) -> c_int;
+pub(crate) type LoadPromptCacheFn = unsafe extern "C" fn(Handle, *const c_char) -> c_int;
 pub(crate) type ClearKvCacheFn =
     unsafe extern "C" fn(Handle, c_int, *mut c_int, *mut c_int) -> c_int;
 pub(crate) type KvCacheSizeFn = unsafe extern "C" fn(Handle, *mut c_int) -> c_int;
@@ -37,6 +38,7 @@ pub(crate) struct Table {
     pub(crate) group: GroupFns,
     pub(crate) destroy: HandleFn,
     pub(crate) abort: HandleFn,
+    pub(crate) load_prompt_cache: LoadPromptCacheFn,
     pub(crate) release_prompt_cache: HandleFn,
     pub(crate) clear_kv_cache: ClearKvCacheFn,
     pub(crate) kv_cache_size: KvCacheSizeFn,
@@ -73,6 +75,8 @@ impl Table {
             destroy: unsafe { symbol(library, "rkllm_destroy") }?,
             // SAFETY: the same in both groups.
             abort: unsafe { symbol(library, "rkllm_abort") }?,
+            // SAFETY: the same in both groups.
+            load_prompt_cache: unsafe { symbol(library, "rkllm_load_prompt_cache") }?,
             // SAFETY: the same in both groups.
             release_prompt_cache: unsafe { symbol(library, "rkllm_release_prompt_cache") }?,
             // SAFETY: four arguments in both groups; fewer only before 1.2.1, which are refused.

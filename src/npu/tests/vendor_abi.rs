@@ -97,7 +97,7 @@ const PROMPT: &[i32] = &[1, 105, 110, 120, 2];
 fn generate(session: &mut Session, tokens_max: u32) -> (String, u32, Result<RunEnd, RunError>) {
     let sampling = Sampling { temperature: Some(0.0), ..Sampling::FALLBACK };
     let (mut text, mut tokens) = (Vec::new(), 0);
-    let params = GenerateParams { tokens: PROMPT, sampling, tokens_max };
+    let params = GenerateParams { tokens: PROMPT, append: false, save: None, sampling, tokens_max };
     let end = session.generate(&params, &mut |piece| {
         text.extend_from_slice(piece.text);
         tokens += 1;
@@ -226,7 +226,13 @@ fn an_endless_answer_is_aborted_and_the_next_is_whole() {
                 assert!(abort.abort());
             });
             let sampling = Sampling::FALLBACK;
-            let params = GenerateParams { tokens: PROMPT, sampling, tokens_max: 400 };
+            let params = GenerateParams {
+                tokens: PROMPT,
+                append: false,
+                save: None,
+                sampling,
+                tokens_max: 400,
+            };
             let mut tokens = 0;
             let end = session.generate(&params, &mut |_| {
                 tokens += 1;

@@ -6,7 +6,7 @@
 //!   ◀─────────────────────── Hello
 //!   Load ────────────────────────▶     opens the library, loads the model
 //!   ◀───────── Loaded | LoadFailed     after LoadFailed the worker exits
-//!   Generate{run} ───────────────▶
+//!   Generate{run} ───────────────▶     with orders about the KV cache
 //!   ◀─────────────── Piece{run} ...    one per token
 //!   Abort{run} ──────────────────▶     at any time; ignored when that run has ended
 //!   ◀──────────────────── End{run}     after the runtime's own call has returned
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,14 +103,35 @@ pub struct Loaded {
 pub struct Generate {
     /// Number of the run: increasing, chosen by the server.
     pub run: u64,
-    /// The prompt.
+    /// The prompt, or what is new of it: see [`KvOrders::held_tokens`]. Empty to have the orders
+    /// about the KV cache followed and no more: the run ends at once.
     pub tokens: Vec<i32>,
+    /// What to do with the KV cache before, during and after the run.
+    pub kv: KvOrders,
     /// Sampling for this run; ignored where the runtime cannot.
     pub sampling: RunSampling,
     /// Tokens after which the worker ends the run; at least 1.
     pub tokens_max: u32,
     /// Token ids that end the answer.
     pub stop_tokens: Vec<i32>,
+}
+
+/// What to do with the runtime's KV cache. Orders are followed from the first field to the last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvOrders {
+    /// Empty it. A run that was to begin with an empty cache fails where the runtime cannot.
+    pub clear: bool,
+    /// Fill it from this file, which an earlier run saved. What was loaded is let go with
+    /// the next order to empty the cache.
+    pub load: Option<PathBuf>,
+    /// Append the tokens to what it holds, instead of letting the runtime look how much of them it
+    /// holds already.
+    pub append: bool,
+    /// Tokens of the context that it holds already in front of [`Generate::tokens`]; 0 unless
+    /// `append` is set.
+    pub held_tokens: u32,
+    /// Save what it holds at the end of the run to this file.
+    pub save: Option<PathBuf>,
 }
 
 /// One token as the runtime reported it.
@@ -144,14 +165,23 @@ pub enum End {
 }
 
 /// Counts of one run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// The run.
     pub run: u64,
     /// Tokens generated, a stop token included.
     pub tokens: u32,
-    /// Prompt tokens the runtime took from its KV cache, where it can tell.
-    pub cached_tokens: u32,
+    /// Ids of tokens that the runtime generated and that were not sent as [`Piece`]s: the stop
+    /// token, and what came behind an abort.
+    pub unsent: Vec<i32>,
+    /// Whether the run was broken off: by an [`ToWorker::Abort`], or by the worker where the runtime
+    /// does not end a run by itself.
+    pub aborted: bool,
+    /// Tokens that the KV cache holds after the run, as the runtime counts them.
+    pub kv_tokens: Option<u32>,
+    /// Prompt tokens that were computed, as the runtime counts them. Whether it leaves out those
+    /// from the KV cache is an open question of hardware: for the log only.
+    pub computed_tokens: Option<u32>,
 }
 
 impl End {

@@ -11,5 +11,5 @@ mod frame;
 
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use frame::{
-    End, FromWorker, Generate, Load, Loaded, Piece, RunSampling, Stats, ToWorker, VERSION,
+    End, FromWorker, Generate, KvOrders, Load, Loaded, Piece, RunSampling, Stats, ToWorker, VERSION,
 };

@@ -4,8 +4,8 @@ use std::io::{Cursor, Read};
 
 use proptest::prelude::*;
 use rkllama_protocol::{
-    End, FRAME_BYTES_MAX, FrameError, FromWorker, Generate, Piece, RunSampling, Stats, ToWorker,
-    decode, encode, read_frame, write_frame,
+    End, FRAME_BYTES_MAX, FrameError, FromWorker, Generate, KvOrders, Piece, RunSampling, Stats,
+    ToWorker, decode, encode, read_frame, write_frame,
 };
 
 /// Gives at most `step` bytes a call, as a socket may.
@@ -27,6 +27,7 @@ fn generate(run: u64, tokens: Vec<i32>) -> ToWorker {
     ToWorker::Generate(Generate {
         run,
         tokens,
+        kv: KvOrders { clear: true, save: Some("/cache/a.kv".into()), ..KvOrders::default() },
         sampling: RunSampling {
             temperature: 0.7,
             top_p: 0.8,

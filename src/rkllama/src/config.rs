@@ -50,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
+    pub(crate) saved_prompts: SavedPrompts,
     pub(crate) board: Board,
     /// What the built-in profiles of runtime releases cannot know.
     pub(crate) runtime_profiles: RuntimeProfiles,
@@ -89,6 +90,25 @@ pub(crate) struct Auth {
     pub(crate) allow_anonymous: bool,
 }
 
+/// Beginnings of prompts that are kept on disk, as the runtime has computed them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SavedPrompts {
+    /// Megabytes for all of them; 0 keeps none.
+    pub(crate) max_mb: u64,
+    /// Tokens from which a beginning is worth a file.
+    pub(crate) tokens_min: NonZeroUsize,
+    /// Days after which a file that nobody used is removed.
+    pub(crate) days_max: u32,
+}
+
+impl Default for SavedPrompts {
+    fn default() -> Self {
+        let tokens_min = NonZeroUsize::MIN.saturating_add(255);
+        Self { max_mb: 1024, tokens_min, days_max: 30 }
+    }
+}
+
 /// How the board is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -122,6 +142,8 @@ pub(crate) struct Limits {
     pub(crate) stall_timeout_ms: u64,
     /// Time a run has to obey an abort before its worker is killed, in milliseconds.
     pub(crate) abort_timeout_ms: u64,
+    /// Tokens of pure repetition after which an answer without a limit of its own ends; 0 for never.
+    pub(crate) repetition_tokens_max: u32,
     /// Time between two signs of life on a stream that waits, in milliseconds.
     pub(crate) heartbeat_ms: u64,
     /// Time that running answers get at shutdown, in milliseconds.
@@ -148,6 +170,7 @@ impl Default for Limits {
             load_timeout_ms: 300_000,
             stall_timeout_ms: 60_000,
             abort_timeout_ms: 10_000,
+            repetition_tokens_max: 1024,
             heartbeat_ms: 3000,
             drain_ms: 10_000,
         }
@@ -169,6 +192,7 @@ impl Config {
             auth: Auth::default(),
             memory: Memory::default(),
             limits: Limits::default(),
+            saved_prompts: SavedPrompts::default(),
             board: Board::default(),
             runtime_profiles: RuntimeProfiles::default(),
         }

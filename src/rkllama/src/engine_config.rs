@@ -4,7 +4,7 @@ use std::{env, fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use rkllama_core::Model;
-use rkllama_engine::{EngineConfig, MemoryBudget, WorkerCommand};
+use rkllama_engine::{EngineConfig, MemoryBudget, SavedPromptsConfig, WorkerCommand};
 
 use crate::{board::Cpus, config::Config};
 
@@ -34,7 +34,19 @@ pub(crate) fn engine_config(
         load_timeout: Duration::from_millis(limits.load_timeout_ms),
         stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
         abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
+        repetition_tokens_max: limits.repetition_tokens_max,
+        saved_prompts: saved_prompts(config),
         ..EngineConfig::new(WorkerCommand { program, args })
+    })
+}
+
+fn saved_prompts(config: &Config) -> Option<SavedPromptsConfig> {
+    let wanted = &config.saved_prompts;
+    (wanted.max_mb > 0).then(|| SavedPromptsConfig {
+        dir: config.state.join("prompts"),
+        bytes_max: megabytes(wanted.max_mb),
+        tokens_min: wanted.tokens_min.get(),
+        age_max: Duration::from_secs(u64::from(wanted.days_max) * 86_400),
     })
 }
 

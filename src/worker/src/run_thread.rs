@@ -1,6 +1,7 @@
 //! The thread that owns the model: loads it, answers prompts one after another, frees it.
 
 use std::{
+    mem,
     net::Shutdown,
     os::unix::net::UnixStream,
     sync::{
@@ -9,8 +10,8 @@ use std::{
     },
 };
 
-use rkllama_npu::{GenerateParams, RunEnd, RunError};
-use rkllama_protocol::{End, FromWorker, Generate, Load, Loaded, Stats};
+use rkllama_npu::{GenerateParams, RunError};
+use rkllama_protocol::{End, FromWorker, Generate, KvOrders, Load, Loaded, Stats};
 
 use crate::{
     EXIT_ASKED, EXIT_LOAD_FAILED,
@@ -71,6 +72,7 @@ impl<R: Runtime> RunThread<R> {
             model,
             context_tokens_max: load.context_tokens_max,
             ignore_eos: load.ignore_eos,
+            has_loaded_prompt: false,
             control: &self.control,
             outlet: &self.outlet,
         };
@@ -96,6 +98,9 @@ struct Answering<'a, M> {
     model: M,
     context_tokens_max: u32,
     ignore_eos: bool,
+    /// A saved prompt was loaded and the cache not emptied since. It is let go only then: that may
+    /// empty the cache too.
+    has_loaded_prompt: bool,
     control: &'a Control,
     outlet: &'a Outlet,
 }
@@ -119,6 +124,7 @@ impl<M: Model> Answering<'_, M> {
     fn run(&mut self, generate: &Generate) -> End {
         let run = generate.run;
         let prompt_tokens = u32::try_from(generate.tokens.len()).unwrap_or(u32::MAX);
+        let prompt_tokens = prompt_tokens.saturating_add(generate.kv.held_tokens);
         let room = self.context_tokens_max.saturating_sub(prompt_tokens);
         let profile = self.model.profile();
         let bounds = Bounds {
@@ -130,22 +136,41 @@ impl<M: Model> Answering<'_, M> {
         };
         let params = GenerateParams {
             tokens: &generate.tokens,
+            append: generate.kv.append,
+            save: generate.kv.save.as_deref(),
             sampling: sampling(&generate.sampling),
             tokens_max: bounds.tokens_max,
         };
         let mut tally = Tally::new(bounds, self.control, self.outlet);
-        self.control.enter(run);
         if self.control.is_stopping() {
             // Asked for before the runtime was: it need not be.
-            self.control.left();
             return End::Aborted(Stats { run, ..Stats::default() });
+        }
+        if let Err(reason) = self.prepare_kv_cache(&generate.kv) {
+            return End::Failed { run, reason };
+        }
+        if generate.tokens.is_empty() {
+            let kv_tokens = self.model.kv_cache_tokens();
+            return End::Stop(Stats { run, kv_tokens, ..Stats::default() });
+        }
+        self.control.enter(run);
+        if self.control.is_stopping() {
+            self.control.left();
+            let kv_tokens = self.model.kv_cache_tokens();
+            return End::Aborted(Stats { run, kv_tokens, ..Stats::default() });
         }
         let result = self.model.generate(&params, &mut |piece| tally.take(piece));
         let aborted = self.control.left();
-        let (tokens, pieces, verdict) = (tally.tokens, tally.pieces, tally.verdict);
-        self.mend_kv_cache(&result, aborted, prompt_tokens, pieces);
-        let cached_tokens = self.cached_tokens(&result, prompt_tokens);
-        let stats = Stats { run, tokens, cached_tokens };
+        let Tally { tokens, unsent, verdict, .. } = tally;
+        let perf = result.as_ref().ok().and_then(|end| end.perf);
+        let stats = Stats {
+            run,
+            tokens,
+            unsent,
+            aborted,
+            kv_tokens: self.model.kv_cache_tokens(),
+            computed_tokens: perf.map(|perf| perf.prefill_tokens),
+        };
         let own_end = || {
             if self.control.is_stopping() {
                 Verdict::Aborted
@@ -165,38 +190,27 @@ impl<M: Model> Answering<'_, M> {
         }
     }
 
-    /// Empties the KV cache after a run that was broken off, unless it holds what we think.
-    fn mend_kv_cache(
-        &mut self,
-        result: &Result<RunEnd, RunError>,
-        aborted: bool,
-        prompt_tokens: u32,
-        pieces: u32,
-    ) {
-        let broken = match result {
-            Ok(_) => aborted,
-            Err(RunError::Invalid(_)) => false,
-            Err(RunError::Reported | RunError::Refused | RunError::Panicked(_)) => true,
-        };
-        if !broken || !self.model.profile().kv_doubtful_after_abort {
-            return;
+    /// Follows the orders that come before the run.
+    fn prepare_kv_cache(&mut self, kv: &KvOrders) -> Result<(), String> {
+        if kv.clear && mem::take(&mut self.has_loaded_prompt) && !self.model.release_prompt_cache()
+        {
+            say(format_args!("the runtime could not let go of a saved prompt"));
         }
-        // The last token was given out and not yet computed with.
-        let expected = prompt_tokens.saturating_add(pieces.max(1)) - 1;
-        if self.model.kv_cache_tokens() != Some(expected) && !self.model.clear_kv_cache() {
-            // The runtime still matches every prompt with what it holds, so the answers stay right
-            // as far as its own matching is.
-            say(format_args!("the runtime could not clear its KV cache"));
-        }
-    }
-
-    fn cached_tokens(&self, result: &Result<RunEnd, RunError>, prompt_tokens: u32) -> u32 {
-        match result {
-            Ok(RunEnd { perf: Some(perf) }) if self.model.profile().prefill_tokens_trusted => {
-                prompt_tokens.saturating_sub(perf.prefill_tokens)
+        if kv.clear && !self.model.clear_kv_cache() {
+            let words = "the runtime could not clear its KV cache";
+            if kv.append || kv.load.is_some() {
+                return Err(words.to_owned());
             }
-            Ok(_) | Err(_) => 0,
+            // It still matches every prompt with what it holds, so the answers stay right as far
+            // as its own matching is.
+            say(format_args!("{words}"));
         }
+        let Some(file) = &kv.load else { return Ok(()) };
+        if !self.model.load_prompt_cache(file) {
+            return Err(format!("the runtime could not load the saved prompt {}", file.display()));
+        }
+        self.has_loaded_prompt = true;
+        Ok(())
     }
 }
 
@@ -227,6 +241,7 @@ mod tests {
             model,
             context_tokens_max: 64,
             ignore_eos: false,
+            has_loaded_prompt: false,
             control: &control,
             outlet: &outlet,
         };

@@ -1,5 +1,7 @@
 //! What the worker's loop needs of a runtime: a seam, so that the loop is tested without a library.
 
+use std::path::Path;
+
 use rkllama_npu::{
     AbortHandle, GenerateParams, Library, LoadParams, Piece, Profile, RunEnd, RunError, Sampling,
     Session,
@@ -35,6 +37,10 @@ pub(crate) trait Model {
     fn kv_cache_tokens(&self) -> Option<u32>;
     /// As [`Session::clear_kv_cache`].
     fn clear_kv_cache(&mut self) -> bool;
+    /// As [`Session::load_prompt_cache`].
+    fn load_prompt_cache(&mut self, file: &Path) -> bool;
+    /// As [`Session::release_prompt_cache`].
+    fn release_prompt_cache(&mut self) -> bool;
 }
 
 /// The vendor's library.
@@ -98,6 +104,14 @@ impl Model for VendorModel {
 
     fn clear_kv_cache(&mut self) -> bool {
         self.session.clear_kv_cache()
+    }
+
+    fn load_prompt_cache(&mut self, file: &Path) -> bool {
+        self.session.load_prompt_cache(file)
+    }
+
+    fn release_prompt_cache(&mut self) -> bool {
+        self.session.release_prompt_cache()
     }
 }
 

@@ -36,14 +36,14 @@ pub(crate) struct Tally<'a> {
     outlet: &'a Outlet,
     /// Tokens that belong to the answer, a stop token included.
     pub(crate) tokens: u32,
-    /// Tokens the runtime generated.
-    pub(crate) pieces: u32,
+    /// Ids of the tokens that the runtime generated and that were not passed on.
+    pub(crate) unsent: Vec<i32>,
     pub(crate) verdict: Option<Verdict>,
 }
 
 impl<'a> Tally<'a> {
     pub(crate) const fn new(bounds: Bounds<'a>, control: &'a Control, outlet: &'a Outlet) -> Self {
-        Self { bounds, control, outlet, tokens: 0, pieces: 0, verdict: None }
+        Self { bounds, control, outlet, tokens: 0, unsent: Vec::new(), verdict: None }
     }
 
     /// One token from the runtime.
@@ -51,15 +51,17 @@ impl<'a> Tally<'a> {
     /// Where the runtime is about to end by itself it is left to: an abort would only leave its KV
     /// cache in doubt. If it goes on nevertheless, the next token aborts it.
     pub(crate) fn take(&mut self, piece: Piece<'_>) {
-        self.pieces = self.pieces.saturating_add(1);
         if self.verdict.is_some() {
+            self.unsent.push(piece.token);
             return self.control.abort_from_callback();
         }
         if self.control.is_stopping() {
+            self.unsent.push(piece.token);
             return self.conclude(Verdict::Aborted, false);
         }
         self.tokens = self.tokens.saturating_add(1);
         if self.bounds.stop_tokens.contains(&piece.token) {
+            self.unsent.push(piece.token);
             return self.conclude(Verdict::Stop, self.bounds.runtime_stops);
         }
         let frame =

@@ -9,6 +9,7 @@ mod cancel;
 mod command_line;
 mod crashes;
 mod doctor;
+mod kv;
 mod model_files;
 mod refusals;
 mod residency;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     os::unix::net::UnixStream,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
@@ -13,8 +14,8 @@ use std::{
 
 use rkllama_npu::{GenerateParams, Piece, Profile, RunEnd, RunError};
 use rkllama_protocol::{
-    End, FromWorker, Generate, Load, Loaded, RunSampling, Stats, ToWorker, VERSION, read_frame,
-    write_frame,
+    End, FromWorker, Generate, KvOrders, Load, Loaded, RunSampling, Stats, ToWorker, VERSION,
+    read_frame, write_frame,
 };
 
 use crate::{
@@ -126,6 +127,8 @@ pub(crate) struct Fake {
     on_abort: Arc<dyn Fn(&World) -> bool + Send + Sync>,
     on_free: Box<dyn FnOnce() + Send>,
     kv_tokens: Option<u32>,
+    /// Whether it refuses whatever is asked about its KV cache.
+    refuses: bool,
     world: Arc<World>,
 }
 
@@ -138,6 +141,7 @@ impl Fake {
             on_abort: Arc::new(|_| true),
             on_free: Box::new(|| {}),
             kv_tokens: None,
+            refuses: false,
             world: Arc::default(),
         }
     }
@@ -198,6 +202,11 @@ impl Fake {
         self
     }
 
+    pub(crate) fn refuses(mut self) -> Self {
+        self.refuses = true;
+        self
+    }
+
     /// Starts a worker with it.
     pub(crate) fn start(self) -> Server {
         let world = Arc::clone(&self.world);
@@ -229,6 +238,7 @@ pub(crate) struct FakeModel {
     on_abort: Arc<dyn Fn(&World) -> bool + Send + Sync>,
     on_free: Option<Box<dyn FnOnce() + Send>>,
     kv_tokens: Option<u32>,
+    refuses: bool,
     world: Arc<World>,
 }
 
@@ -244,6 +254,7 @@ impl Runtime for Fake {
             on_abort: Arc::clone(&self.on_abort),
             on_free: Some(std::mem::replace(&mut self.on_free, Box::new(|| {}))),
             kv_tokens: self.kv_tokens,
+            refuses: self.refuses,
             world: Arc::clone(&self.world),
         })
     }
@@ -293,6 +304,16 @@ impl Model for FakeModel {
 
     fn clear_kv_cache(&mut self) -> bool {
         self.world.note("clear");
+        !self.refuses
+    }
+
+    fn load_prompt_cache(&mut self, file: &Path) -> bool {
+        self.world.note(format!("load prompt {}", file.display()));
+        !self.refuses
+    }
+
+    fn release_prompt_cache(&mut self) -> bool {
+        self.world.note("release prompt");
         true
     }
 }
@@ -331,8 +352,21 @@ impl Server {
         self.say(&ToWorker::Generate(generate.clone()));
     }
 
-    /// The tokens of the run, and how it ended.
+    /// The tokens of the run, and how it ended, without what the end says besides.
     pub(crate) fn hear_run(&mut self, run: u64) -> (Vec<i32>, End) {
+        let bare = |of: Stats| stats(of.run, of.tokens);
+        let (tokens, end) = self.hear_all_of_run(run);
+        let end = match end {
+            End::Stop(stats) => End::Stop(bare(stats)),
+            End::Length(stats) => End::Length(bare(stats)),
+            End::Aborted(stats) => End::Aborted(bare(stats)),
+            failed @ End::Failed { .. } => failed,
+        };
+        (tokens, end)
+    }
+
+    /// The tokens of the run, and how it ended.
+    pub(crate) fn hear_all_of_run(&mut self, run: u64) -> (Vec<i32>, End) {
         let mut tokens = Vec::new();
         loop {
             match self.hear() {
@@ -391,9 +425,16 @@ const SAMPLING: RunSampling = RunSampling {
 
 /// A prompt of two tokens with room for many and the stop token 99.
 pub(crate) fn generate(run: u64) -> Generate {
-    Generate { run, tokens: vec![1, 2], sampling: SAMPLING, tokens_max: 50, stop_tokens: vec![99] }
+    Generate {
+        run,
+        tokens: vec![1, 2],
+        kv: KvOrders::default(),
+        sampling: SAMPLING,
+        tokens_max: 50,
+        stop_tokens: vec![99],
+    }
 }
 
 pub(crate) fn stats(run: u64, tokens: u32) -> Stats {
-    Stats { run, tokens, cached_tokens: 0 }
+    Stats { run, tokens, ..Stats::default() }
 }

@@ -1,7 +1,7 @@
 //! Runs: what is passed on, when they are stopped, how they end.
 
 use rkllama_npu::{Perf, RunEnd, RunError};
-use rkllama_protocol::{End, FromWorker, Generate, Load, Piece, ToWorker};
+use rkllama_protocol::{End, FromWorker, Generate, KvOrders, Load, Piece, Stats, ToWorker};
 
 use super::fake::{Fake, generate, load, stats};
 
@@ -241,7 +241,7 @@ fn an_abort_of_another_run_is_ignored() {
 }
 
 #[test]
-fn an_error_of_the_runtime_fails_the_run_and_clears_the_cache() {
+fn an_error_of_the_runtime_fails_the_run_and_not_the_next() {
     let mut server = Fake::of("1.3.0")
         .run(|stage| {
             stage.piece(5, "a");
@@ -252,10 +252,9 @@ fn an_error_of_the_runtime_fails_the_run_and_clears_the_cache() {
     server.generate(&generate(1));
     let reason = RunError::Reported.to_string();
     assert_eq!(server.hear_run(1), (vec![5], End::Failed { run: 1, reason }));
-    assert_eq!(server.world.noted("clear"), 1);
     server.generate(&generate(2));
     assert_eq!(server.hear_run(2), (vec![6], End::Stop(stats(2, 1))));
-    assert_eq!(server.world.noted("clear"), 1);
+    assert_eq!(server.world.noted("clear"), 0, "nobody ordered it");
     server.shut_down();
 }
 
@@ -273,28 +272,7 @@ fn an_error_that_follows_an_abort_is_the_abort() {
 }
 
 #[test]
-fn after_an_abort_the_cache_is_cleared_unless_it_holds_what_it_should() {
-    // Two prompt tokens and three generated, the last of which is not in the cache yet.
-    for (held, cleared) in [(4, 0), (5, 1), (0, 1)] {
-        let mut server = Fake::of("1.2.3")
-            .run(|stage| {
-                for _ in 0..3 {
-                    stage.piece(7, "on ");
-                }
-                stage.wait_for_abort();
-                Ok(RunEnd::default())
-            })
-            .kv_tokens(held)
-            .loaded();
-        server.generate(&Generate { tokens_max: 3, ..generate(1) });
-        assert_eq!(server.hear_run(1), (vec![7; 3], End::Length(stats(1, 3))));
-        assert_eq!(server.world.noted("clear"), cleared, "{held} tokens held");
-        server.shut_down();
-    }
-}
-
-#[test]
-fn cached_tokens_are_not_guessed_from_figures_that_are_not_proven() {
+fn what_the_cache_holds_can_be_reckoned_from_the_end() {
     let perf = Perf {
         prefill_ms: 1.0,
         prefill_tokens: 1,
@@ -302,10 +280,88 @@ fn cached_tokens_are_not_guessed_from_figures_that_are_not_proven() {
         decode_tokens: 0,
         memory_mb: 1.0,
     };
-    for version in BOTH {
-        let mut server = Fake::of(version).run(move |_| Ok(RunEnd { perf: Some(perf) })).loaded();
-        server.generate(&generate(1));
-        assert_eq!(server.hear_run(1), (vec![], End::Stop(stats(1, 0))));
+    let mut server = Fake::of("1.2.3")
+        .run(move |stage| {
+            stage.piece(7, "on ");
+            stage.piece(99, "<end>");
+            stage.wait_for_abort();
+            stage.piece(8, "more");
+            Ok(RunEnd { perf: Some(perf) })
+        })
+        .kv_tokens(4)
+        .loaded_with(Load { ignore_eos: true, ..load() });
+    server.generate(&generate(1));
+    let expected = Stats {
+        run: 1,
+        tokens: 2,
+        unsent: vec![99, 8],
+        aborted: true,
+        kv_tokens: Some(4),
+        computed_tokens: Some(1),
+    };
+    assert_eq!(server.hear_all_of_run(1), (vec![7], End::Stop(expected)));
+    server.shut_down();
+}
+
+#[test]
+fn orders_about_the_cache_are_followed_around_the_run() {
+    let mut server = Fake::of("1.3.0")
+        .run(|stage| {
+            assert!(stage.params.append);
+            assert_eq!(stage.params.save, Some("b.kv".as_ref()));
+            // The context holds 64: 40 are there, 2 are new.
+            assert_eq!(stage.params.tokens_max, 22);
+            Ok(RunEnd::default())
+        })
+        .loaded();
+    let kv = KvOrders {
+        clear: true,
+        load: Some("a.kv".into()),
+        append: true,
+        held_tokens: 40,
+        save: Some("b.kv".into()),
+    };
+    server.generate(&Generate { kv, ..generate(1) });
+    assert_eq!(server.hear_run(1), (vec![], End::Stop(stats(1, 0))));
+    let notes = server.world.notes();
+    let about: Vec<&str> = notes.iter().map(String::as_str).skip(1).collect();
+    assert_eq!(about, ["clear", "load prompt a.kv", "run", "run returns"]);
+    server.shut_down();
+}
+
+#[test]
+fn orders_without_a_prompt_are_followed_and_no_more() {
+    let mut server = Fake::of("1.3.0").says(&[5]).says(&[6]).kv_tokens(40).loaded();
+    let kv = KvOrders { clear: true, load: Some("a.kv".into()), ..KvOrders::default() };
+    server.generate(&Generate { kv, tokens: Vec::new(), ..generate(1) });
+    let expected = Stats { kv_tokens: Some(40), ..stats(1, 0) };
+    assert_eq!(server.hear_all_of_run(1), (vec![], End::Stop(expected)));
+    server.generate(&generate(2));
+    server.hear_run(2);
+    assert_eq!(server.world.noted("release prompt"), 0, "the cache still holds it");
+    let kv = KvOrders { clear: true, ..KvOrders::default() };
+    server.generate(&Generate { kv, ..generate(3) });
+    server.hear_run(3);
+    assert_eq!(server.world.noted("release prompt"), 1);
+    assert_eq!(server.world.noted("run"), 2);
+    server.shut_down();
+}
+
+#[test]
+fn a_cache_that_cannot_be_had_as_ordered_fails_the_run_before_it_begins() {
+    let clear = KvOrders { clear: true, ..KvOrders::default() };
+    let load = KvOrders { load: Some("a.kv".into()), ..KvOrders::default() };
+    let append = KvOrders { append: true, ..clear.clone() };
+    for kv in [KvOrders { clear: true, ..load.clone() }, load, append] {
+        let mut server = Fake::of("1.3.0").refuses().loaded();
+        server.generate(&Generate { kv, ..generate(1) });
+        assert!(matches!(server.hear_run(1).1, End::Failed { .. }));
+        assert_eq!(server.world.noted("run"), 0);
         server.shut_down();
     }
+    // Where the runtime matches the prompt by itself nothing wrong can come of it.
+    let mut server = Fake::of("1.3.0").refuses().says(&[5]).loaded();
+    server.generate(&Generate { kv: clear, ..generate(1) });
+    assert_eq!(server.hear_run(1), (vec![5], End::Stop(stats(1, 1))));
+    server.shut_down();
 }

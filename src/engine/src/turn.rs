@@ -1,0 +1,303 @@
+//! One job on a loaded model: what of its prompt is computed already, the runs, what they leave.
+//!
+//! Where conversations take turns, each finds another's tokens in the KV cache. What they have in
+//! common, such as a system prompt with its list of tools, is then saved to disk by a short run of its
+//! own in front of the job's, and read back from there from then on.
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+use rkllama_core::{EngineError, Model, PromptTokens, Sampling};
+use rkllama_protocol::{Generate, KvOrders, RunSampling};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::EngineConfig,
+    kv::{LedgerEntry, ModelKey, Plan, SavedPrompts},
+    queue::{Job, Reply},
+    repetition::Repetition,
+    run::{After, Ran, Run},
+    slot::{InWorker, fail, send},
+};
+
+/// Beginnings that are remembered as computed once. More applications than that do not share a board.
+const COMPUTED_MAX: usize = 64;
+
+/// A worker that was lost.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// What happened, if this side knows; else the exit status will say.
+    pub(crate) what: Option<String>,
+    /// It died over a saved prompt, before the job's own run: the job can be done by another worker.
+    pub(crate) over_saved_prompt: bool,
+}
+
+/// What is remembered of a model's prompts from worker to worker.
+#[derive(Debug, Default)]
+pub(crate) struct PromptMemory {
+    /// Beginnings that were computed, the latest last.
+    computed: VecDeque<Arc<[i32]>>,
+    /// Saving or loading has failed: it is left alone until the server restarts.
+    is_spoilt: bool,
+}
+
+impl PromptMemory {
+    /// Takes note of a beginning; whether it had been computed before.
+    fn recall(&mut self, prefix: &Arc<[i32]>) -> bool {
+        if self.computed.iter().any(|known| known == prefix) {
+            return true;
+        }
+        if self.computed.len() == COMPUTED_MAX {
+            self.computed.pop_front();
+        }
+        self.computed.push_back(Arc::clone(prefix));
+        false
+    }
+
+    pub(crate) fn spoil(&mut self, model: &str, why: &str) {
+        self.is_spoilt = true;
+        tracing::warn!(model, why, "prompts of this model are not saved any more");
+    }
+}
+
+/// A job whose turn it is.
+pub(crate) struct Turn<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) config: &'a EngineConfig,
+    pub(crate) stop: &'a CancellationToken,
+    pub(crate) resident: &'a mut InWorker,
+    /// Number of the last run.
+    pub(crate) runs: &'a mut u64,
+    pub(crate) memory: &'a mut PromptMemory,
+    pub(crate) saved: Option<&'a Arc<SavedPrompts>>,
+    pub(crate) job: &'a Job,
+}
+
+impl Turn<'_> {
+    /// Runs a job that fits; says so to the client of one that does not.
+    pub(crate) async fn take(mut self) -> Result<After, Lost> {
+        let room = free_tokens(self.resident.context_tokens_max, self.job.tokens.len());
+        if room < self.config.margin_tokens(&self.resident.choice) {
+            fail(self.job, self.context_exceeded());
+            return Ok(After::Ready);
+        }
+        if let Some(after) = self.prepare_shared_prefix().await? {
+            return Ok(after);
+        }
+        let plan = self.plan(&self.job.tokens);
+        let cached_tokens = u32::try_from(plan.cached).unwrap_or(u32::MAX);
+        send(self.job, Reply::Started { ignored: self.ignored(), cached_tokens });
+
+        let tokens_max = self.job.tokens_max.unwrap_or(room).min(room);
+        let generate = self.generate(plan, &self.job.tokens, tokens_max, None);
+        // Who says how many tokens there shall be gets them.
+        let guard = self.job.tokens_max.is_none().then_some(self.config.repetition_tokens_max);
+        let repetition = guard.and_then(Repetition::after);
+        let ran = self.run(generate, &self.job.tokens, true, repetition).await;
+        let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
+        if let Some(computed) = ran.stats.computed_tokens {
+            tracing::debug!(model = self.model.id, cached_tokens, computed, "prefill");
+        }
+        Ok(ran.after)
+    }
+
+    fn plan(&self, prompt: &[i32]) -> Plan {
+        self.resident.ledger.plan(prompt, self.resident.choice.kv_reuse)
+    }
+
+    fn generate(
+        &mut self,
+        plan: Plan,
+        prompt: &[i32],
+        tokens_max: u32,
+        save: Option<&Path>,
+    ) -> Generate {
+        *self.runs += 1;
+        let held = if plan.append { plan.cached } else { 0 };
+        Generate {
+            run: *self.runs,
+            tokens: plan.tokens(prompt).to_vec(),
+            kv: KvOrders {
+                clear: plan.clear,
+                load: None,
+                append: plan.append,
+                held_tokens: u32::try_from(held).unwrap_or(u32::MAX),
+                save: save.map(Path::to_owned),
+            },
+            sampling: settled(self.job.sampling.or(self.model.sampling)),
+            tokens_max,
+            stop_tokens: self.job.stop_tokens.clone(),
+        }
+    }
+
+    /// Drives a run and enters into the ledger what it leaves of `prompt`.
+    async fn run(
+        &mut self,
+        generate: Generate,
+        prompt: &[i32],
+        is_heard: bool,
+        repetition: Option<Repetition>,
+    ) -> Result<Ran, Option<String>> {
+        let run = Run {
+            generate,
+            job: self.job,
+            is_heard,
+            repetition,
+            model: &self.model.id,
+            config: self.config,
+            stop: self.stop,
+        };
+        self.resident.ledger.doubt();
+        let ran = run.drive(&mut self.resident.worker).await?;
+        if let Some(generated) = &ran.generated {
+            self.resident.ledger.settle(LedgerEntry {
+                prompt,
+                generated,
+                kv_tokens: ran.stats.kv_tokens,
+                doubtful: ran.stats.aborted && self.resident.choice.kv_doubtful_after_abort,
+            });
+        }
+        Ok(ran)
+    }
+
+    /// Has the beginning that this prompt shares with others in the KV cache without computing it
+    /// again, if that is worth it. `Some` when the job has ended on the way.
+    async fn prepare_shared_prefix(&mut self) -> Result<Option<After>, Lost> {
+        let (Some(saved), Some(prefix)) = (self.saved, &self.job.shared_prefix) else {
+            return Ok(None);
+        };
+        if self.memory.is_spoilt || !self.resident.choice.saved_prompts {
+            return Ok(None);
+        }
+        let was_computed = self.memory.recall(prefix);
+        let missing = prefix.len().saturating_sub(self.plan(prefix).cached + 1);
+        if missing < saved.tokens_min() {
+            return Ok(None);
+        }
+        let (saved, prefix, key) = (Arc::clone(saved), Arc::clone(prefix), self.key());
+        let found = {
+            let (saved, prefix, key) = (Arc::clone(&saved), Arc::clone(&prefix), key.clone());
+            spawn_blocking(move || saved.find(&key, &prefix)).await.ok().flatten()
+        };
+        let after = match found {
+            Some(file) => self.load_prefix(&prefix, &file, &saved, &key).await,
+            None if was_computed => self.save_prefix(&prefix, &saved, &key).await,
+            None => Ok(After::Answered),
+        };
+        let after = after.inspect_err(|_| saved.discard(&key, &prefix));
+        let after = after.map_err(|what| Lost { what, over_saved_prompt: true })?;
+        Ok((after != After::Answered).then_some(after))
+    }
+
+    /// Everything that the content of a saved prompt depends on besides its tokens.
+    fn key(&self) -> ModelKey {
+        let Model { weights, weights_bytes, created_s, .. } = self.model;
+        ModelKey::new(&(
+            weights,
+            weights_bytes,
+            created_s,
+            &self.resident.loaded.runtime_version,
+            self.resident.context_tokens_max,
+        ))
+    }
+
+    async fn load_prefix(
+        &mut self,
+        prefix: &[i32],
+        file: &Path,
+        saved: &SavedPrompts,
+        key: &ModelKey,
+    ) -> Result<After, Option<String>> {
+        *self.runs += 1;
+        let generate = Generate {
+            run: *self.runs,
+            tokens: Vec::new(),
+            kv: KvOrders { clear: true, load: Some(file.to_owned()), ..KvOrders::default() },
+            sampling: settled(Sampling::default()),
+            tokens_max: 1,
+            stop_tokens: Vec::new(),
+        };
+        let ran = self.run(generate, prefix, false, None).await?;
+        if ran.after == After::Answered && !self.resident.ledger.holds(prefix) {
+            saved.discard(key, prefix);
+            self.memory.spoil(&self.model.id, "the KV cache is not what was saved");
+        }
+        Ok(self.unless_gone(ran))
+    }
+
+    async fn save_prefix(
+        &mut self,
+        prefix: &[i32],
+        saved: &Arc<SavedPrompts>,
+        key: &ModelKey,
+    ) -> Result<After, Option<String>> {
+        let place = saved.place(key, prefix);
+        let plan = self.plan(prefix);
+        let generate = self.generate(plan, prefix, 1, Some(&place));
+        let ran = self.run(generate, prefix, false, None).await?;
+        if ran.after == After::Answered {
+            let kept = {
+                let (saved, prefix, key) = (Arc::clone(saved), prefix.to_vec(), key.clone());
+                spawn_blocking(move || saved.keep(&key, &prefix)).await
+            };
+            let failure = match kept {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(panic.to_string()),
+            };
+            if let Some(why) = failure {
+                self.memory.spoil(&self.model.id, &why);
+            }
+        } else {
+            saved.discard(key, prefix);
+        }
+        Ok(self.unless_gone(ran))
+    }
+
+    /// A preparation that failed is done without; only when nobody waits any more is it the end.
+    fn unless_gone(&mut self, ran: Ran) -> After {
+        match ran.after {
+            After::Ready if !self.job.reply.is_closed() && !self.stop.is_cancelled() => {
+                self.memory.spoil(&self.model.id, "the runtime failed over a saved prompt");
+                After::Answered
+            }
+            after => after,
+        }
+    }
+
+    /// Parameters of the request that this runtime cannot apply.
+    fn ignored(&self) -> Vec<&'static str> {
+        if self.resident.loaded.sampling_per_run {
+            return Vec::new();
+        }
+        self.job.sampling.differing(&self.model.sampling.or(Sampling::FALLBACK))
+    }
+
+    fn context_exceeded(&self) -> EngineError {
+        EngineError::ContextExceeded {
+            prompt_tokens: PromptTokens::Exactly(
+                u32::try_from(self.job.tokens.len()).unwrap_or(u32::MAX),
+            ),
+            context_tokens_max: self.resident.context_tokens_max,
+            margin_tokens: self.config.margin_tokens(&self.resident.choice),
+        }
+    }
+}
+
+/// The parameters with every gap filled.
+pub(crate) fn settled(sampling: Sampling) -> RunSampling {
+    let all = sampling.or(Sampling::FALLBACK);
+    RunSampling {
+        temperature: all.temperature.unwrap_or(1.0),
+        top_p: all.top_p.unwrap_or(1.0),
+        top_k: all.top_k,
+        repeat_penalty: all.repeat_penalty.unwrap_or(1.0),
+        frequency_penalty: all.frequency_penalty.unwrap_or(0.0),
+        presence_penalty: all.presence_penalty.unwrap_or(0.0),
+    }
+}
+
+/// Tokens that fit after the prompt.
+fn free_tokens(context_tokens_max: u32, prompt_len: usize) -> u32 {
+    u32::try_from(prompt_len).map_or(0, |prompt| context_tokens_max.saturating_sub(prompt))
+}

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use rkllama_core::{Engine, Models};
-use rkllama_http::{ApiError, Intake, Limits, Observe, RouteTable, Shaped, SwaggerUi};
+use rkllama_http::{ApiError, Intake, Limits, Metrics, Observe, RouteTable, Shaped, SwaggerUi};
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
@@ -37,6 +37,8 @@ pub struct State {
     pub engine: Arc<dyn Engine>,
     /// Knows the models.
     pub models: Arc<dyn Models>,
+    /// What is counted: by the engine, and here by route.
+    pub metrics: Arc<Metrics>,
     /// The model that answers for names nobody knows and for requests without one.
     pub fallback: Option<String>,
     /// The server's version.
@@ -67,6 +69,7 @@ impl State {
 /// log. The binary serves this and the tests ask it.
 pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + 'static {
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
+    let metrics = Arc::clone(&state.metrics);
     let operations = document::service((
         ChatApi { state: state.clone(), heartbeat: limits.heartbeat },
         ModelsApi { state: state.clone() },
@@ -82,5 +85,5 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
         .nest("/", slashes::EncodeSlashes::new(operations))
         .data(Intake::new(limits))
         .with(Shaped::new(OpenAiShape, routes))
-        .with(Observe)
+        .with(Observe::new(metrics))
 }

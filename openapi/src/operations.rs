@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use poem::web::RemoteAddr;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
-use rkllama_http::{ApiJson, Sse};
+use rkllama_http::{ApiJson, Exposition, Sse};
 
 use crate::{
     State,
@@ -176,6 +176,13 @@ pub(crate) enum HealthReply {
     Ok(ApiJson<Health>),
 }
 
+#[derive(ApiResponse)]
+pub(crate) enum MetricsReply {
+    /// Everything that is counted.
+    #[oai(status = 200)]
+    Ok(Exposition),
+}
+
 #[OpenApi]
 impl ServerApi {
     /// Ask how the server is
@@ -183,5 +190,15 @@ impl ServerApi {
     async fn get_health(&self) -> Result<HealthReply, Failure<ServerStatuses>> {
         let problems = self.state.engine.problems();
         Ok(HealthReply::Ok(ApiJson(Health::new(&self.state.version, problems))))
+    }
+
+    /// Read the metrics
+    ///
+    /// For Prometheus. `llamacpp:` are llama-server's names, over all models; `vllm:` are vLLM's,
+    /// by `model_name`; `rkllama_` are this server's own, `process_` those of its process.
+    #[oai(path = "/metrics", method = "get", operation_id = "getMetrics", tag = "Tag::Server")]
+    async fn get_metrics(&self) -> Result<MetricsReply, Failure<ServerStatuses>> {
+        let State { metrics, engine, models, .. } = &self.state;
+        Ok(MetricsReply::Ok(metrics.exposition(&**engine, &**models)))
     }
 }

@@ -35,7 +35,7 @@ fn assert_committed(name: &str, committed: &str, made: &str) {
 fn the_yaml_says_the_same() {
     let yaml = rkllama_openapi::document_yaml();
     // YAML's reader is no dependency of ours; operation ids are enough to see that it is whole.
-    for id in ["createChatCompletion", "listModels", "retrieveModel", "getHealth"] {
+    for id in ["createChatCompletion", "listModels", "retrieveModel", "getHealth", "getMetrics"] {
         assert!(yaml.contains(&format!("operationId: {id}")), "{id}");
     }
 }

@@ -47,6 +47,35 @@ async fn health() {
     insta::assert_snapshot!(format!("{well}\n\n{unwell}"));
 }
 
+/// Which route was asked, how and with what result; never the path itself, nor a method or a name
+/// that a client made up.
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status() {
+    let client = client();
+    for (method, path) in [
+        (Method::GET, "/v1/models/SECRET"),
+        (Method::GET, "/v1/models/SECRET"),
+        (Method::GET, "/v1/models/tiny"),
+        (Method::GET, "/SECRET"),
+        (Method::from_bytes(b"SECRET").unwrap(), "/health"),
+        (Method::POST, "/v1/chat/completions"),
+        (Method::GET, "/docs/SECRET.js"),
+        (Method::GET, "/docs/index.css"),
+        (Method::GET, "/openapi.json"),
+    ] {
+        client.request(method, path).send().await;
+    }
+    let response = client.get("/metrics").send().await;
+    response.assert_status_is_ok();
+    response.assert_content_type("text/plain; version=0.0.4");
+    let text = response.0.into_body().into_string().await.unwrap();
+    assert!(!text.contains("SECRET"), "{text}");
+    let mut lines: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("rkllama_http_requests_total")).collect();
+    lines.sort_unstable();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods() {
     let client = client();

@@ -38,13 +38,13 @@ impl Chat {
 
     /// Sends it.
     pub async fn send(&self, server: &Server) -> Response {
+        self.send_to(&server.url).await
+    }
+
+    /// Sends it to the server at this URL.
+    pub async fn send_to(&self, url: &str) -> Response {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
-        client
-            .post(format!("{}/v1/chat/completions", server.url))
-            .json(&self.0)
-            .send()
-            .await
-            .unwrap()
+        client.post(format!("{url}/v1/chat/completions")).json(&self.0).send().await.unwrap()
     }
 
     /// Sends it and reads a whole answer.
@@ -76,6 +76,19 @@ impl Chat {
         assert_eq!(status, StatusCode::OK, "{}", response.text().await.unwrap());
         Sse::parse(&response.text().await.unwrap())
     }
+}
+
+/// Everything that a server counts.
+pub async fn metrics(server: &Server) -> String {
+    let response = reqwest::get(format!("{}/metrics", server.url)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.text().await.unwrap()
+}
+
+/// The value of one series, by its name with its labels.
+pub fn metric(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
 }
 
 /// A whole answer.

@@ -17,7 +17,7 @@ mod paths;
 mod server;
 mod trace;
 
-pub use client::{Answer, Chat, Sse, Stream};
+pub use client::{Answer, Chat, Sse, Stream, metric, metrics};
 pub use models::ModelDir;
 pub use paths::{executable, mock_library, repository, tokenizer_files};
 pub use server::{Server, ServerSetup, eventually, process_runs, until};

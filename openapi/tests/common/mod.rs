@@ -22,7 +22,7 @@ use rkllama_core::{
     ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings,
     Usage,
 };
-use rkllama_http::Limits;
+use rkllama_http::{Limits, Metrics};
 use rkllama_openapi::State;
 
 /// What a scripted generation does next.
@@ -207,7 +207,14 @@ pub(crate) fn state(engine: Arc<ScriptedEngine>) -> State {
 }
 
 pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>) -> State {
-    State { engine, models, fallback: None, version: "1.2.3".to_owned(), empty_store_hint: None }
+    State {
+        engine,
+        models,
+        metrics: Arc::new(Metrics::new("1.2.3")),
+        fallback: None,
+        version: "1.2.3".to_owned(),
+        empty_store_hint: None,
+    }
 }
 
 /// Limits with a heartbeat that a test can wait for.

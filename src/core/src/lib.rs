@@ -10,6 +10,7 @@ mod event;
 mod keep_alive;
 mod message;
 mod model;
+mod observer;
 mod request;
 mod sampling;
 mod tool;
@@ -20,6 +21,7 @@ pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage}
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
+pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
 pub use request::{Chat, Format, Prompt, Request};
 pub use sampling::Sampling;
 pub use tool::{Tool, ToolCall, ToolChoice};

@@ -6,7 +6,8 @@ use std::{
 };
 
 use rkllama_core::{
-    Engine, EngineError, Generation, KeepAlive, Model, Models, Problem, Request, Resident, Sampling,
+    Engine, EngineError, Generation, KeepAlive, Model, Models, Observer, Problem, Request,
+    Resident, Sampling,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,8 +53,14 @@ struct Opened {
 }
 
 impl NpuEngine {
-    /// An engine over these models and these runtimes. Starts nothing yet.
-    pub fn new(config: EngineConfig, models: Arc<dyn Models>, runtimes: Arc<dyn Runtimes>) -> Self {
+    /// An engine over these models and these runtimes, which tells `observer` what it does. Starts
+    /// nothing yet.
+    pub fn new(
+        config: EngineConfig,
+        models: Arc<dyn Models>,
+        runtimes: Arc<dyn Runtimes>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let waiting = Arc::new(TotalWaiting::new(config.queue_len_total_max));
         let saved =
             config.saved_prompts.clone().and_then(|of| open_saved_prompts(of).map(Arc::new));
@@ -61,6 +68,7 @@ impl NpuEngine {
             residency: Arc::new(Residency::new(config.memory.clone())),
             config: Arc::new(config),
             runtimes,
+            observer,
             load_lock: Arc::default(),
             saved,
             stop: CancellationToken::new(),
@@ -98,7 +106,7 @@ impl NpuEngine {
             client: OPERATOR.into(),
             reply,
         };
-        let _ticket = self.inner.admit(model, job)?;
+        let _waiting = self.inner.admit(model, job)?;
         match replies.recv().await {
             Some(Reply::Failed(error)) => Err(error),
             Some(_) => Ok(()),
@@ -150,6 +158,10 @@ impl Inner {
         &self.shared.config
     }
 
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.shared.observer)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.shared.stop.is_cancelled()
     }
@@ -181,8 +193,13 @@ impl Inner {
         }
     }
 
-    /// Puts a job into the model's queue; the first one starts the model's task.
-    pub(crate) fn admit(&self, model: &Arc<Model>, job: Job) -> Result<Ticket, EngineError> {
+    /// Puts a job into the model's queue; the first one starts the model's task. Returns how many
+    /// stand before it, if nobody overtakes.
+    pub(crate) fn admit(
+        &self,
+        model: &Arc<Model>,
+        job: Job,
+    ) -> Result<(Ticket, usize), EngineError> {
         let ticket = self.waiting.enter().map_err(|waiting| EngineError::QueueFull {
             what: "this server".to_owned(),
             waiting,
@@ -207,7 +224,7 @@ impl Inner {
         match door.queue.admit(job) {
             Ok(before) => {
                 tracing::debug!(model = model.id, before, "a request waits for its model");
-                Ok(ticket)
+                Ok((ticket, before))
             }
             Err(Refusal::Full(waiting)) => {
                 Err(EngineError::QueueFull { what: format!("model '{}'", model.id), waiting })
@@ -279,7 +296,8 @@ mod tests {
 
     fn engine() -> NpuEngine {
         let worker = WorkerCommand { program: "/nonexistent".into(), args: Vec::new() };
-        NpuEngine::new(EngineConfig::new(worker), Arc::new(Nothing), Arc::new(Nothing))
+        let (models, runtimes) = (Arc::new(Nothing), Arc::new(Nothing));
+        NpuEngine::new(EngineConfig::new(worker), models, runtimes, Arc::new(()))
     }
 
     fn model(created_s: u64) -> Arc<Model> {
@@ -317,7 +335,7 @@ mod tests {
         let engine = engine();
         let door = |model: Arc<Model>| {
             let (job, _replies) = job();
-            let _ticket = engine.inner.admit(&model, job).unwrap();
+            let _waiting = engine.inner.admit(&model, job).unwrap();
             Arc::clone(&engine.inner.doors.lock().unwrap()["m"].door)
         };
         let first = door(model(1));

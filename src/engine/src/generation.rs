@@ -39,7 +39,7 @@ struct Prompt {
 /// Begins a generation.
 pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
     Box::pin(try_stream! {
-        let mut report = Report::new(&request.model.id);
+        let mut report = Report::new(engine.observer(), Arc::clone(&request.model));
         let prompt = report.watch(prepare(&engine, &mut request).await)?;
         report.prompt_tokens = count(&prompt.tokens);
         let mut answer = Answer::new(request.stop.clone(), report.prompt_tokens);
@@ -54,6 +54,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
             return;
         }
         let mut waiting = report.watch(admit(&engine, &request, prompt))?;
+        report.queued(waiting.position);
         let first = report.watch(waiting.turn(&engine, &request).await)?;
         let mut replies = waiting.replies;
         let mut next = Some(first);
@@ -62,7 +63,10 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
                 Some(first) => Ok(first),
                 None => replies.recv().await.ok_or(EngineError::ShuttingDown),
             };
-            let events = reply.and_then(|reply| answer.take(reply));
+            let events = reply.and_then(|reply| {
+                report.heard(&reply);
+                answer.take(reply)
+            });
             if let Err(EngineError::ContextExceeded { context_tokens_max, .. }) = &events {
                 engine.clamped(&request.model, *context_tokens_max);
             }
@@ -153,6 +157,8 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
 struct Waiting {
     replies: mpsc::Receiver<Reply>,
     ticket: Option<Ticket>,
+    /// Requests that stood before it when it came.
+    position: usize,
     began: Instant,
 }
 
@@ -187,8 +193,8 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
         client: Arc::clone(&request.client),
         reply,
     };
-    let ticket = Some(engine.admit(model, job)?);
-    Ok(Waiting { replies, ticket, began: Instant::now() })
+    let (ticket, position) = engine.admit(model, job)?;
+    Ok(Waiting { replies, ticket: Some(ticket), position, began: Instant::now() })
 }
 
 fn count(tokens: &[i32]) -> u32 {

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rkllama_core::{EngineError, KeepAlive, LoadState, Model, Resident};
+use rkllama_core::{EngineError, Happened, KeepAlive, LoadState, Model, Observer, Resident};
 use rkllama_protocol::{Load, Loaded};
 use tokio::{
     sync::{Mutex, Notify, mpsc::error::TrySendError},
@@ -43,6 +43,7 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) runtimes: Arc<dyn Runtimes>,
+    pub(crate) observer: Arc<dyn Observer>,
     pub(crate) residency: Arc<Residency>,
     /// Held while a model loads: the vendor's init can block or crash beside another one.
     pub(crate) load_lock: Arc<Mutex<()>>,
@@ -312,9 +313,14 @@ impl Slot {
     /// Takes note of a dead worker, for the next attempt and for the operator.
     fn lost(&mut self, what: &str) {
         tracing::error!(model = self.model.id, what, "lost a worker");
+        self.tell(&Happened::WorkerLost);
         self.crashes.crashed(what);
         self.door.show_problem(self.crashes.problem());
         self.door.show(None, None);
+    }
+
+    fn tell(&self, happened: &Happened<'_>) {
+        self.shared.observer.observe(&self.model.id, happened);
     }
 
     fn pinned(&self) -> bool {
@@ -388,6 +394,7 @@ impl Slot {
             }
             _ => {
                 let reason = failure.reason;
+                self.tell(&Happened::LoadFailed);
                 if failure.crashed {
                     self.lost(&reason);
                 } else {
@@ -399,6 +406,7 @@ impl Slot {
     }
 
     fn report_load(&self, loaded: &Loaded, context_tokens_max: u32, took: Duration) {
+        self.tell(&Happened::Loaded { took });
         tracing::info!(
             model = self.model.id,
             runtime = loaded.runtime_version,

@@ -1,15 +1,17 @@
-//! One id and one log line for every request.
+//! One id, one log line and one count for every request.
 //!
 //! The id is the client's where it sent one, so that both sides' logs can be joined. The line
 //! carries the route's pattern and never the path, which holds names, nor anything of a body.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use poem::{
     Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result,
     http::{HeaderValue, Method, header::HeaderName},
 };
 use tracing::Instrument;
+
+use crate::Metrics;
 
 /// The header, both ways.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -37,20 +39,30 @@ impl RequestId {
 }
 
 /// The middleware: outermost, so that every answer has an id and a line.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Observe;
+#[derive(Debug, Clone)]
+pub struct Observe {
+    metrics: Arc<Metrics>,
+}
+
+impl Observe {
+    /// Counts in `metrics`.
+    pub const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+}
 
 impl<E: Endpoint> Middleware<E> for Observe {
     type Output = ObserveEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ObserveEndpoint { inner }
+        ObserveEndpoint { inner, metrics: Arc::clone(&self.metrics) }
     }
 }
 
 /// See [`Observe`].
 pub struct ObserveEndpoint<E> {
     inner: E,
+    metrics: Arc<Metrics>,
 }
 
 impl<E: Endpoint> Endpoint for ObserveEndpoint<E> {
@@ -59,7 +71,8 @@ impl<E: Endpoint> Endpoint for ObserveEndpoint<E> {
     async fn call(&self, request: Request) -> Result<Response> {
         let id = RequestId::of(&request);
         let span = tracing::info_span!("request", id = %id.0);
-        let line = Line::begin(request.method().clone(), span.clone());
+        let metrics = Arc::clone(&self.metrics);
+        let line = Line::begin(request.method().clone(), span.clone(), metrics);
         let answer = self.inner.call(request).instrument(span).await;
         let mut response =
             answer.map_or_else(|error| error.into_response(), E::Output::into_response);
@@ -71,17 +84,18 @@ impl<E: Endpoint> Endpoint for ObserveEndpoint<E> {
     }
 }
 
-/// The log line of a request, written when its head is ready or when it is dropped before.
+/// The log line of a request and its count, written when its head is ready or when it is dropped before.
 struct Line {
     method: Method,
     span: tracing::Span,
+    metrics: Arc<Metrics>,
     started: Instant,
     is_written: bool,
 }
 
 impl Line {
-    fn begin(method: Method, span: tracing::Span) -> Self {
-        Self { method, span, started: Instant::now(), is_written: false }
+    fn begin(method: Method, span: tracing::Span, metrics: Arc<Metrics>) -> Self {
+        Self { method, span, metrics, started: Instant::now(), is_written: false }
     }
 
     fn end(mut self, response: &Response) {
@@ -92,6 +106,7 @@ impl Line {
 
     fn write(&mut self, route: &str, status: u16, is_stream: bool) {
         self.is_written = true;
+        self.metrics.answered(&self.method, route, status);
         let _entered = self.span.enter();
         let (method, ms) = (&self.method, self.started.elapsed().as_millis());
         // Of a stream no more than the head is there yet.

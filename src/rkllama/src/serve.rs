@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context;
 use rkllama_core::{Engine, KeepAlive, Model, Models};
 use rkllama_engine::NpuEngine;
+use rkllama_http::Metrics;
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
@@ -97,7 +98,8 @@ async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> 
     let libraries = Arc::new(Libraries::of(&config));
     let preload = resolve_all(&config.preload, &models)?;
     let engine_config = engine_config(&config, &preload, worker_cpus.as_ref())?;
-    let engine = NpuEngine::new(engine_config, models.clone(), libraries);
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let engine = NpuEngine::new(engine_config, models.clone(), libraries, metrics.clone());
     for problem in engine.problems() {
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
@@ -105,6 +107,7 @@ async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> 
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
         models,
+        metrics,
         fallback: config.fallback.chat.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         empty_store_hint: Some(format!(

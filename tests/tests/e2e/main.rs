@@ -10,6 +10,7 @@ mod command_line;
 mod crashes;
 mod doctor;
 mod kv;
+mod metrics;
 mod model_files;
 mod refusals;
 mod residency;

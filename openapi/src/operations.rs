@@ -188,8 +188,8 @@ impl ServerApi {
     /// Ask how the server is
     #[oai(path = "/health", method = "get", operation_id = "getHealth", tag = "Tag::Server")]
     async fn get_health(&self) -> Result<HealthReply, Failure<ServerStatuses>> {
-        let problems = self.state.engine.problems();
-        Ok(HealthReply::Ok(ApiJson(Health::new(&self.state.version, problems))))
+        let (problems, runtimes) = (self.state.engine.problems(), self.state.engine.runtimes());
+        Ok(HealthReply::Ok(ApiJson(Health::new(&self.state.version, problems, runtimes))))
     }
 
     /// Read the metrics

@@ -6,7 +6,7 @@ mod common;
 
 use common::{ScriptedEngine, hello, limits, shown, state};
 use poem::{http::Method, test::TestClient};
-use rkllama_core::Problem;
+use rkllama_core::{ModelRuntime, Problem};
 
 fn client() -> TestClient<impl poem::Endpoint> {
     TestClient::new(rkllama_openapi::app(state(ScriptedEngine::playing(hello())), limits()))
@@ -41,7 +41,18 @@ async fn health() {
         subject: "runtime".to_owned(),
         detail: "librkllmrt.so was not found: install it or pass --runtime".to_owned(),
     };
-    let engine = ScriptedEngine { problems: vec![problem], ..ScriptedEngine::default() };
+    let runtime = ModelRuntime {
+        model: "tiny".to_owned(),
+        version: "1.3.0".to_owned(),
+        path: "/usr/lib/librkllmrt.so".into(),
+        reason: "no other one comes into question".to_owned(),
+        warning: Some("it misreads the end of sequence".to_owned()),
+    };
+    let engine = ScriptedEngine {
+        problems: vec![problem],
+        runtimes: vec![runtime],
+        ..ScriptedEngine::default()
+    };
     let app = rkllama_openapi::app(state(engine.into()), limits());
     let unwell = shown(TestClient::new(app).get("/health").send().await).await;
     insta::assert_snapshot!(format!("{well}\n\n{unwell}"));

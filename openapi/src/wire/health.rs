@@ -1,7 +1,7 @@
 //! How the server is.
 
 use poem_openapi::{Enum, Object};
-use rkllama_core::Problem;
+use rkllama_core::{ModelRuntime, Problem};
 use serde::Serialize;
 
 /// How the server is.
@@ -24,6 +24,24 @@ pub struct Health {
     pub version: String,
     /// What is wrong; empty when all is well.
     pub problems: Vec<HealthProblem>,
+    /// Which release of the vendor's runtime each model gets; models that get none are not here.
+    pub runtimes: Vec<HealthRuntime>,
+}
+
+/// The runtime that a model gets.
+#[derive(Debug, Clone, Object, Serialize)]
+pub struct HealthRuntime {
+    /// The model's id.
+    pub model: String,
+    /// The runtime's release.
+    pub version: String,
+    /// The library's file on the server.
+    pub library: String,
+    /// Why this one.
+    pub reason: String,
+    /// What speaks against it, and what to do; null when nothing does. Where it makes answers wrong,
+    /// it is one of the `problems` too.
+    pub warning: Option<String>,
 }
 
 /// Something that keeps the server from doing its work well.
@@ -36,13 +54,21 @@ pub struct HealthProblem {
 }
 
 impl Health {
-    /// The health of a server of this version with these problems.
-    pub fn new(version: &str, problems: Vec<Problem>) -> Self {
+    /// The health of a server of this version with these problems, whose models get these runtimes.
+    pub fn new(version: &str, problems: Vec<Problem>, runtimes: Vec<ModelRuntime>) -> Self {
         let status = if problems.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
         let problems = problems
             .into_iter()
             .map(|Problem { subject, detail }| HealthProblem { subject, detail })
             .collect();
-        Self { status, version: version.to_owned(), problems }
+        let runtimes = runtimes.into_iter().map(HealthRuntime::from).collect();
+        Self { status, version: version.to_owned(), problems, runtimes }
+    }
+}
+
+impl From<ModelRuntime> for HealthRuntime {
+    fn from(of: ModelRuntime) -> Self {
+        let ModelRuntime { model, version, path, reason, warning } = of;
+        Self { model, version, library: path.display().to_string(), reason, warning }
     }
 }

@@ -16,7 +16,7 @@ pub use answer::{
     ChatCompletion, ChatCompletionObject, ChatDelta, CompletionTokensDetails, CompletionUsage,
     FinishReason, Logprobs, PromptTokensDetails, Timings,
 };
-pub use health::{Health, HealthProblem, HealthStatus};
+pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub(crate) use primitive::given;

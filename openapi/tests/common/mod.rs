@@ -19,8 +19,8 @@ use std::{
 use futures_core::Stream;
 use rkllama_core::{
     Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
-    ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings,
-    Usage,
+    ModelRuntime, ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started,
+    TextFiles, Timings, Usage,
 };
 use rkllama_http::{Limits, Metrics};
 use rkllama_openapi::State;
@@ -44,6 +44,7 @@ pub(crate) struct ScriptedEngine {
     pub(crate) script: Vec<Step>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) residents: Vec<Resident>,
+    pub(crate) runtimes: Vec<ModelRuntime>,
     /// Generations that have been begun and not dropped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) requests: Mutex<Vec<Request>>,
@@ -102,6 +103,10 @@ impl Engine for ScriptedEngine {
 
     fn residents(&self) -> Vec<Resident> {
         self.residents.clone()
+    }
+
+    fn runtimes(&self) -> Vec<ModelRuntime> {
+        self.runtimes.clone()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -1,6 +1,7 @@
 //! The port through which the APIs ask for answers.
 
 use std::{
+    path::PathBuf,
     pin::Pin,
     time::{Duration, SystemTime},
 };
@@ -19,6 +20,21 @@ pub struct Problem {
     pub subject: String,
     /// What is wrong, naming the file and the version, and what to do.
     pub detail: String,
+}
+
+/// The vendor's runtime with which a model is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRuntime {
+    /// The model's id.
+    pub model: String,
+    /// The runtime's release, such as `1.2.3`.
+    pub version: String,
+    /// The library.
+    pub path: PathBuf,
+    /// Why this one.
+    pub reason: String,
+    /// What speaks against it, and what to do.
+    pub warning: Option<String>,
 }
 
 /// How far a model is from answering.
@@ -52,6 +68,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The models in workers, sorted by id.
     fn residents(&self) -> Vec<Resident>;
+
+    /// Which runtime each model gets, sorted by the models' ids; none for models that get none.
+    fn runtimes(&self) -> Vec<ModelRuntime> {
+        Vec::new()
+    }
 
     /// What is wrong at the moment; empty when all is well.
     fn problems(&self) -> Vec<Problem>;

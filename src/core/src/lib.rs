@@ -15,7 +15,7 @@ mod request;
 mod sampling;
 mod tool;
 
-pub use engine::{Engine, Generation, LoadState, Problem, Resident};
+pub use engine::{Engine, Generation, LoadState, ModelRuntime, Problem, Resident};
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};

@@ -48,6 +48,11 @@ impl Codecs {
         entries.get(&model.id).map_or_else(Arc::default, |entry| Arc::clone(&entry.prefixes))
     }
 
+    /// The models that can be run, sorted by id.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Arc<Model>> {
+        self.models.list().into_iter().filter(|model| model.state == ModelState::Ready)
+    }
+
     /// What is wrong with models: those that are incomplete, and those whose files about text
     /// turned out to be.
     pub(crate) fn problems(&self) -> Vec<Problem> {

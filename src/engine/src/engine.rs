@@ -6,8 +6,8 @@ use std::{
 };
 
 use rkllama_core::{
-    Engine, EngineError, Generation, KeepAlive, Model, Models, Observer, Problem, Request,
-    Resident, Sampling,
+    Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime, Models, Observer, Problem,
+    Request, Resident, Sampling,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,8 +19,8 @@ use crate::{
     kv::{SavedPrompts, SavedPromptsConfig},
     queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
     residency::Residency,
-    runtimes::Runtimes,
-    slot::{Door, Shared, Slot},
+    runtimes::{Doubt, Runtimes},
+    slot::{Door, Shared, Slot, abandoned},
 };
 
 /// Who preloads models, among those who take turns.
@@ -110,7 +110,7 @@ impl NpuEngine {
         match replies.recv().await {
             Some(Reply::Failed(error)) => Err(error),
             Some(_) => Ok(()),
-            None => Err(EngineError::ShuttingDown),
+            None => Err(self.inner.gone(model)),
         }
     }
 
@@ -141,9 +141,24 @@ impl Engine for NpuEngine {
         doors.values().filter_map(|opened| opened.door.resident(&opened.model)).collect()
     }
 
+    fn runtimes(&self) -> Vec<ModelRuntime> {
+        let runtime = |model: Arc<Model>| {
+            let choice = self.inner.runtimes().choose(&model).ok()?.into_iter().next()?;
+            Some(ModelRuntime {
+                model: model.id.clone(),
+                warning: choice.doubt.as_ref().map(|doubt| doubt.words().clone()),
+                version: choice.version,
+                path: choice.path,
+                reason: choice.why,
+            })
+        };
+        self.inner.codecs.ready().filter_map(runtime).collect()
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.inner.shared.runtimes.problems();
         problems.extend(self.inner.codecs.problems());
+        self.inner.add_unfit(&mut problems);
         let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
         problems.extend(doors.values().filter_map(|opened| {
             let detail = opened.door.problem()?;
@@ -168,6 +183,22 @@ impl Inner {
 
     pub(crate) fn runtimes(&self) -> &dyn Runtimes {
         &*self.shared.runtimes
+    }
+
+    /// Adds the models for which there is no runtime, or none that goes with them.
+    fn add_unfit(&self, problems: &mut Vec<Problem>) {
+        for model in self.codecs.ready() {
+            let detail = match self.runtimes().choose(&model) {
+                Ok(choices) => match choices.into_iter().next().and_then(|choice| choice.doubt) {
+                    Some(Doubt::Wrong(words)) => words,
+                    Some(Doubt::Mended(_)) | None => continue,
+                },
+                // That there is none at all has been said once.
+                Err(error) if problems.iter().any(|it| it.detail == error.to_string()) => continue,
+                Err(error) => error.to_string(),
+            };
+            problems.push(Problem { subject: model.id.clone(), detail });
+        }
     }
 
     /// The model's context in tokens, as far as it is known.
@@ -204,24 +235,12 @@ impl Inner {
             what: "this server".to_owned(),
             waiting,
         })?;
-        let door = {
-            let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-            match doors.get(&model.id) {
-                Some(opened) if *opened.model == **model => Arc::clone(&opened.door),
-                outdated => {
-                    // Its files or settings are others now. Who waits there still gets an answer.
-                    if let Some(outdated) = outdated {
-                        tracing::info!(model = model.id, "the model has changed");
-                        outdated.door.unload();
-                    }
-                    let opened = self.open(model);
-                    let door = Arc::clone(&opened.door);
-                    doors.insert(model.id.clone(), opened);
-                    door
-                }
-            }
-        };
-        match door.queue.admit(job) {
+        if self.is_stopping() {
+            return Err(EngineError::ShuttingDown);
+        }
+        // Held until the job is in: a door that is retired meanwhile would end before it.
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.door(&mut doors, model).queue.admit(job) {
             Ok(before) => {
                 tracing::debug!(model = model.id, before, "a request waits for its model");
                 Ok((ticket, before))
@@ -229,14 +248,39 @@ impl Inner {
             Err(Refusal::Full(waiting)) => {
                 Err(EngineError::QueueFull { what: format!("model '{}'", model.id), waiting })
             }
-            Err(Refusal::Closed) => Err(EngineError::ShuttingDown),
+            Err(Refusal::Closed) => Err(self.gone(model)),
         }
+    }
+
+    /// The door of the task that serves this very record of the model, which is started if there is
+    /// none.
+    fn door(&self, doors: &mut BTreeMap<String, Opened>, model: &Arc<Model>) -> Arc<Door> {
+        if let Some(opened) = doors.get(&model.id) {
+            if opened.door.queue.is_closed() {
+                tracing::info!(model = model.id, "the model's task has ended; starting another");
+            } else if *opened.model == **model {
+                return Arc::clone(&opened.door);
+            } else {
+                // Its files or settings are others now. Who waits there still gets an answer.
+                tracing::info!(model = model.id, "the model has changed");
+                opened.door.retire();
+            }
+        }
+        let opened = self.open(model);
+        let door = Arc::clone(&opened.door);
+        doors.insert(model.id.clone(), opened);
+        door
+    }
+
+    /// Why a job's reply never came.
+    pub(crate) fn gone(&self, model: &Model) -> EngineError {
+        if self.is_stopping() { EngineError::ShuttingDown } else { abandoned(model) }
     }
 
     fn open(&self, model: &Arc<Model>) -> Opened {
         let door = Arc::new(Door::new(Queue::new(self.shared.config.queue_len_max)));
         let slot = Slot::new(Arc::clone(model), Arc::clone(&door), self.shared.clone());
-        self.tasks.spawn(slot.work());
+        self.tasks.spawn(slot.work_or_be_mourned());
         Opened { model: Arc::clone(model), door }
     }
 }
@@ -258,7 +302,10 @@ mod tests {
     use rkllama_core::{Chat, Message, ModelError, ModelState, Prompt, Role, TextFiles};
 
     use super::*;
-    use crate::{config::WorkerCommand, runtimes::RuntimeChoice};
+    use crate::{
+        config::WorkerCommand,
+        runtimes::{Learned, RuntimeChoice},
+    };
 
     /// Two bytes of vocabulary and ChatML's tokens.
     const TOKENIZER: &str = r#"{"version": "1.0", "added_tokens": [
@@ -285,9 +332,11 @@ mod tests {
     }
 
     impl Runtimes for Nothing {
-        fn choose(&self, _: &Model) -> Result<RuntimeChoice, EngineError> {
-            Ok(RuntimeChoice::new(PathBuf::new()))
+        fn choose(&self, _: &Model) -> Result<Vec<RuntimeChoice>, EngineError> {
+            Ok(vec![RuntimeChoice::new(PathBuf::new())])
         }
+
+        fn learned(&self, _: &Model, _: &Learned) {}
 
         fn problems(&self) -> Vec<Problem> {
             Vec::new()

@@ -61,7 +61,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
         loop {
             let reply = match next.take() {
                 Some(first) => Ok(first),
-                None => replies.recv().await.ok_or(EngineError::ShuttingDown),
+                None => replies.recv().await.ok_or_else(|| engine.gone(&request.model)),
             };
             let events = reply.and_then(|reply| {
                 report.heard(&reply);
@@ -95,7 +95,9 @@ pub(crate) fn check(engine: &Inner, model: &Model) -> Result<RuntimeChoice, Engi
         let reason = reason.clone();
         return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
     }
-    engine.runtimes().choose(model)
+    let choices = engine.runtimes().choose(model)?;
+    // An empty list is a fault of the port, which the load will name.
+    Ok(choices.into_iter().next().unwrap_or_else(|| RuntimeChoice::new("")))
 }
 
 /// Everything that can be refused without the NPU. Takes the prompt out of the request, of which
@@ -104,7 +106,8 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     let model = &request.model;
     let choice = check(engine, model)?;
     let codec = engine.codecs.get(model).await?;
-    let context_tokens_max = engine.context_tokens_max(model);
+    let context_tokens_max =
+        engine.context_tokens_max(model).min(choice.context_limit_tokens.unwrap_or(u32::MAX));
     let margin_tokens = engine.config().margin_tokens(&choice);
     let room = context_tokens_max.saturating_sub(margin_tokens);
     let exceeded = |prompt_tokens| {
@@ -168,7 +171,7 @@ impl Waiting {
         let reply = timeout(engine.config().queue_timeout, self.replies.recv()).await;
         self.ticket = None;
         match reply {
-            Ok(reply) => reply.ok_or(EngineError::ShuttingDown),
+            Ok(reply) => reply.ok_or_else(|| engine.gone(&request.model)),
             Err(_) => Err(EngineError::QueueTimeout {
                 model: request.model.id.clone(),
                 waited_s: self.began.elapsed().as_secs(),

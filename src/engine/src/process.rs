@@ -27,9 +27,12 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::{
+    codec::{FramedRead, LengthDelimitedCodec},
+    sync::CancellationToken,
+};
 
-use crate::{config::EngineConfig, worker_log::WorkerLog};
+use crate::{config::EngineConfig, runtimes::ModelHeader, worker_log::WorkerLog};
 
 /// Time to write a frame. A worker always reads, so a full socket means that it hangs.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +41,26 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time to collect what a dead worker has written. Its pipes end with it.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A worker with a loaded model.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) worker: Worker,
+    pub(crate) loaded: Loaded,
+    /// What the runtime said of the model.
+    pub(crate) header: Option<ModelHeader>,
+}
+
+/// Whether another library may do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// It may.
+    Library,
+    /// It may, but this attempt took so long that nobody can wait for another one.
+    LibraryNextTime,
+    /// None would: the model's file, the chip, the NPU's memory or this server is at fault.
+    Circumstances,
+}
+
 /// A load that failed.
 #[derive(Debug)]
 pub(crate) struct LoadFailure {
@@ -45,18 +68,30 @@ pub(crate) struct LoadFailure {
     pub(crate) reason: String,
     /// The model's own context limit, if more was asked for.
     pub(crate) context_limit_tokens: Option<u32>,
+    /// What the runtime said of the model, if it came that far.
+    pub(crate) header: Option<ModelHeader>,
     /// Whether the worker died or hung, rather than that the runtime refused.
     pub(crate) crashed: bool,
+    pub(crate) blame: Blame,
 }
 
 /// What kept a process from having a loaded model.
 enum Trouble {
     /// It says so itself.
     Refused(String),
+    /// It did not come to an end in time.
+    Slow(String),
     /// It is gone or not to be trusted; the text says why if this side knows, else its exit
     /// status will.
     Lost(Option<String>),
+    /// The server stops; whether the model was loaded in the time that was left.
+    Stopped(bool),
 }
+
+/// The signal with which the kernel ends a process when memory runs out.
+const SIGKILL: i32 = 9;
+/// What a worker says when the NPU has no memory left. No other library has more.
+const OUT_OF_MEMORY: &str = "out of memory";
 
 /// A worker process and its socket. Dropping it kills the process.
 #[derive(Debug)]
@@ -69,21 +104,49 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a process and loads a model into it.
+    /// Starts a process and loads a model into it. `None` when the server stops meanwhile; the
+    /// process has ended then.
     pub(crate) async fn start(
         config: &EngineConfig,
         model: &str,
         load: Load,
-    ) -> Result<(Self, Loaded), LoadFailure> {
-        let mut worker = Self::spawn(config, model).map_err(|err| LoadFailure {
-            reason: format!("cannot start {}: {err}", config.worker.program.display()),
-            context_limit_tokens: None,
-            crashed: false,
-        })?;
-        match worker.load(config, load).await {
-            Ok(loaded) => Ok((worker, loaded)),
-            Err(Trouble::Refused(reason)) => Err(worker.autopsy(Some(reason), false).await),
-            Err(Trouble::Lost(what)) => Err(worker.autopsy(what, true).await),
+        stop: &CancellationToken,
+    ) -> Option<Result<Started, LoadFailure>> {
+        let mut worker = match Self::spawn(config, model) {
+            Ok(worker) => worker,
+            Err(err) => {
+                return Some(Err(LoadFailure {
+                    reason: format!("cannot start {}: {err}", config.worker.program.display()),
+                    context_limit_tokens: None,
+                    header: None,
+                    crashed: false,
+                    blame: Blame::Circumstances,
+                }));
+            }
+        };
+        if let Err(trouble) = worker.greet(config, stop).await {
+            if matches!(trouble, Trouble::Stopped(_)) {
+                worker.kill().await;
+                return None;
+            }
+            // No library has been opened yet.
+            let failure = worker.autopsy(trouble).await;
+            return Some(Err(LoadFailure { blame: Blame::Circumstances, ..failure }));
+        }
+        match worker.load(config, load, stop).await {
+            Ok(loaded) => {
+                let header = worker.log.header_of_loaded().await;
+                Some(Ok(Started { worker, loaded, header }))
+            }
+            Err(Trouble::Stopped(loaded)) => {
+                if loaded {
+                    worker.shut_down(config.shutdown_timeout).await;
+                } else {
+                    worker.kill().await;
+                }
+                None
+            }
+            Err(trouble) => Some(Err(worker.autopsy(trouble).await)),
         }
     }
 
@@ -114,29 +177,57 @@ impl Worker {
         Ok(Self { child, frames, writer, log, followers })
     }
 
-    /// Brings a fresh process to a loaded model.
-    async fn load(&mut self, config: &EngineConfig, load: Load) -> Result<Loaded, Trouble> {
-        let lost = |what: String| Trouble::Lost(Some(what));
+    /// Exchanges versions with a fresh process. It opens nothing before that.
+    async fn greet(
+        &mut self,
+        config: &EngineConfig,
+        stop: &CancellationToken,
+    ) -> Result<(), Trouble> {
         self.send(&ToWorker::Hello(VERSION)).await.map_err(|_| Trouble::Lost(None))?;
-        match timeout(config.hello_timeout, self.next()).await {
-            Ok(Ok(Some(FromWorker::Hello(VERSION)))) => {}
-            Ok(Ok(Some(FromWorker::Hello(other)))) => {
-                return Err(Trouble::Refused(format!(
-                    "the worker speaks version {other} of its protocol, the server {VERSION}: \
-                     the executable was replaced while the server ran; restart the server"
-                )));
-            }
-            Ok(other) => return Err(Trouble::Lost(unexpected(&other))),
+        let hello = tokio::select! {
+            hello = timeout(config.hello_timeout, self.next()) => hello,
+            () = stop.cancelled() => return Err(Trouble::Stopped(false)),
+        };
+        match hello {
+            Ok(Ok(Some(FromWorker::Hello(VERSION)))) => Ok(()),
+            Ok(Ok(Some(FromWorker::Hello(other)))) => Err(Trouble::Refused(format!(
+                "the worker speaks version {other} of its protocol, the server {VERSION}: \
+                 the executable was replaced while the server ran; restart the server"
+            ))),
+            Ok(other) => Err(Trouble::Lost(unexpected(&other))),
             Err(_) => {
-                return Err(lost(format!("the worker was silent for {:?}", config.hello_timeout)));
+                let limit = config.hello_timeout;
+                Err(Trouble::Slow(format!("the worker was silent for {limit:?}")))
             }
         }
+    }
+
+    /// Brings a greeted process to a loaded model. When the server stops, the load gets as much time
+    /// to come to its end as a worker has to free its memory: a model that is cut off in the middle
+    /// leaves the NPU's memory in an unknown state, and a loaded one can be freed.
+    async fn load(
+        &mut self,
+        config: &EngineConfig,
+        load: Load,
+        stop: &CancellationToken,
+    ) -> Result<Loaded, Trouble> {
         self.send(&ToWorker::Load(load)).await.map_err(|_| Trouble::Lost(None))?;
-        match timeout(config.load_timeout, self.next()).await {
+        let frame = tokio::select! {
+            frame = timeout(config.load_timeout, self.next()) => frame,
+            () = stop.cancelled() => {
+                let frame = timeout(config.shutdown_timeout, self.next()).await;
+                let loaded = matches!(frame, Ok(Ok(Some(FromWorker::Loaded(_)))));
+                return Err(Trouble::Stopped(loaded));
+            }
+        };
+        match frame {
             Ok(Ok(Some(FromWorker::Loaded(loaded)))) => Ok(loaded),
             Ok(Ok(Some(FromWorker::LoadFailed(reason)))) => Err(Trouble::Refused(reason)),
             Ok(other) => Err(Trouble::Lost(unexpected(&other))),
-            Err(_) => Err(lost(format!("loading took longer than {:?}", config.load_timeout))),
+            Err(_) => {
+                let limit = config.load_timeout;
+                Err(Trouble::Slow(format!("loading took longer than {limit:?}")))
+            }
         }
     }
 
@@ -159,16 +250,29 @@ impl Worker {
     }
 
     /// Ends the process, by force if it still runs, and says what its end looked like.
-    async fn autopsy(mut self, what: Option<String>, crashed: bool) -> LoadFailure {
+    async fn autopsy(mut self, trouble: Trouble) -> LoadFailure {
         let status = self.end_now().await;
         self.read_out_log().await;
+        let (what, crashed, blame) = match trouble {
+            Trouble::Refused(reason) => {
+                let elsewhere = self.log.blames_circumstances() || reason.contains(OUT_OF_MEMORY);
+                let blame = if elsewhere { Blame::Circumstances } else { Blame::Library };
+                (Some(reason), false, blame)
+            }
+            Trouble::Slow(reason) => (Some(reason), true, Blame::LibraryNextTime),
+            Trouble::Lost(what) => {
+                let starved = status.and_then(|status| status.signal()) == Some(SIGKILL);
+                (what, true, if starved { Blame::Circumstances } else { Blame::Library })
+            }
+            Trouble::Stopped(_) => (None, false, Blame::Circumstances),
+        };
         let what = what.unwrap_or_else(|| format!("the worker {}", describe(status)));
         let reason = match self.log.explanation() {
             Some(words) => format!("{what} ({words})"),
             None => what,
         };
         let context_limit_tokens = self.log.context_limit_tokens();
-        LoadFailure { reason, context_limit_tokens, crashed }
+        LoadFailure { reason, context_limit_tokens, header: self.log.header(), crashed, blame }
     }
 
     /// The same for a worker that was lost in the middle of a run: `what` if this side knows, else

@@ -122,6 +122,19 @@ impl Queue {
         std::mem::take(&mut waiting.jobs)
     }
 
+    /// Takes no more if nobody waits; whether that is so.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut waiting = self.lock();
+        waiting.forget_who_left();
+        waiting.closed |= waiting.jobs.is_empty();
+        waiting.closed
+    }
+
+    /// Whether nobody will come for a job.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn take(&self) -> Option<Job> {
         let mut waiting = self.lock();
         waiting.forget_who_left();
@@ -251,8 +264,11 @@ mod tests {
         let queue = Queue::new(NonZeroUsize::MIN);
         let (waits, _a) = job(1);
         let (late, _b) = job(2);
+        assert!(!queue.is_closed());
         queue.admit(waits).unwrap();
+        assert!(!queue.close_if_empty());
         assert_eq!(queue.close().len(), 1);
+        assert!(queue.is_closed() && queue.close_if_empty());
         assert_eq!(queue.admit(late).unwrap_err(), Refusal::Closed);
     }
 

@@ -14,12 +14,17 @@
 //! has not returned gives one request's tokens to another.
 
 use std::{
-    sync::{Arc, PoisonError},
-    time::{Duration, SystemTime},
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
+use futures_util::FutureExt;
 use rkllama_core::{EngineError, Happened, KeepAlive, LoadState, Model, Observer, Resident};
-use rkllama_protocol::{Load, Loaded};
+use rkllama_protocol::Loaded;
 use tokio::{
     sync::{Mutex, Notify, mpsc::error::TrySendError},
     time::{Instant, sleep_until},
@@ -30,12 +35,13 @@ use crate::{
     config::EngineConfig,
     crash_record::CrashRecord,
     kv::{Ledger, SavedPrompts},
-    process::{LoadFailure, Worker, unexpected},
+    load::{LoadedModel, Loading, NotLoaded},
+    process::{Worker, unexpected},
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
     run::After,
     runtimes::{RuntimeChoice, Runtimes},
-    turn::{PromptMemory, Turn, settled},
+    turn::{PromptMemory, Turn},
 };
 
 /// Everything a model's task needs from the engine.
@@ -57,6 +63,8 @@ pub(crate) struct Shared {
 pub(crate) struct Door {
     pub(crate) queue: Queue,
     unload: Notify,
+    /// Whether the task shall end when nobody waits any more.
+    retired: AtomicBool,
     view: std::sync::Mutex<View>,
 }
 
@@ -76,12 +84,19 @@ enum Stage {
 
 impl Door {
     pub(crate) fn new(queue: Queue) -> Self {
-        Self { queue, unload: Notify::new(), view: std::sync::Mutex::default() }
+        let retired = AtomicBool::new(false);
+        Self { queue, unload: Notify::new(), retired, view: std::sync::Mutex::default() }
     }
 
     /// Has the model unloaded after its current answer.
     pub(crate) fn unload(&self) {
         self.unload.notify_one();
+    }
+
+    /// Has the model unloaded and its task end, after those who wait already.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.unload();
     }
 
     /// The model as a resident, if it is one.
@@ -112,7 +127,7 @@ impl Door {
     }
 }
 
-/// A model in a worker.
+/// A model in a worker, in its place.
 pub(crate) struct InWorker {
     pub(crate) worker: Worker,
     pub(crate) loaded: Loaded,
@@ -181,20 +196,40 @@ impl Slot {
         Self { model, door, shared, resident: None, crashes, memory, runs: 0 }
     }
 
-    /// Runs until the engine stops; frees the NPU then.
+    /// Runs until the engine stops or the model is retired; frees the NPU then.
     pub(crate) async fn work(mut self) {
-        loop {
+        let why = loop {
+            if self.door.retired.load(Ordering::Relaxed) && self.door.queue.close_if_empty() {
+                break "the model has changed";
+            }
             match self.next().await {
                 Next::Serve(job) => self.serve(job).await,
                 Next::Unload(why) => self.unload(why).await,
                 Next::Bury(what) => self.bury(what).await,
-                Next::Stop => break,
+                Next::Stop => break "the server stops",
             }
-        }
+        };
         for job in self.door.queue.close() {
             fail(&job, EngineError::ShuttingDown);
         }
-        self.unload("the server stops").await;
+        self.unload(why).await;
+    }
+
+    /// The same, surviving a panic in it: whoever waits is told, and the worker dies with what the
+    /// panic unwinds.
+    pub(crate) async fn work_or_be_mourned(self) {
+        let (model, door) = (Arc::clone(&self.model), Arc::clone(&self.door));
+        if AssertUnwindSafe(self.work()).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(
+            model = model.id,
+            "the model's task panicked; the next request starts another"
+        );
+        for job in door.queue.close() {
+            fail(&job, abandoned(&model));
+        }
+        door.show(None, None);
     }
 
     async fn next(&mut self) -> Next {
@@ -327,7 +362,7 @@ impl Slot {
         self.shared.config.pinned.contains(&self.model.id)
     }
 
-    /// Loads the model, once more with the model's own context limit if ours was too large.
+    /// Loads the model into a place that the memory plan has for it.
     async fn load(&mut self, job: &Job) -> Result<InWorker, EngineError> {
         if let Some(pause) = self.crashes.pause() {
             return Err(EngineError::Degraded {
@@ -336,7 +371,6 @@ impl Slot {
                 retry_after_s: u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
             });
         }
-        let choice = self.shared.runtimes.choose(&self.model)?;
         let stop = self.shared.stop.clone();
         self.door.show(Some(Stage::Loading(Instant::now())), None);
         let alone = Arc::clone(&self.shared.load_lock);
@@ -350,52 +384,20 @@ impl Slot {
                 Ok::<_, EngineError>((alone, place))
             } => place?,
         };
-        let mut context_tokens_max = self.model.context_tokens_max;
-        loop {
-            let load = Load {
-                runtime: choice.path.clone(),
-                model: self.model.weights.clone(),
-                context_tokens_max,
-                sampling: settled(self.model.sampling),
-                ignore_eos: choice.ignore_eos,
-                base_domain: place.base_domain,
-            };
-            let started = Instant::now();
-            let start = Worker::start(&self.shared.config, &self.model.id, load);
-            let failure = tokio::select! {
-                () = stop.cancelled() => return Err(EngineError::ShuttingDown),
-                outcome = start => match outcome {
-                    Ok((worker, loaded)) => {
-                        self.report_load(&loaded, context_tokens_max, started.elapsed());
-                        let expires = None;
-                        return Ok(InWorker {
-                            worker,
-                            loaded,
-                            choice,
-                            context_tokens_max,
-                            ledger: Ledger::default(),
-                            place,
-                            expires,
-                        });
-                    }
-                    Err(failure) => failure,
-                },
-            };
-            context_tokens_max = self.smaller_context(failure, context_tokens_max)?;
-        }
-    }
-
-    /// The context to try again with, or the failure as an error.
-    fn smaller_context(&mut self, failure: LoadFailure, asked: u32) -> Result<u32, EngineError> {
-        match failure.context_limit_tokens {
-            Some(limit) if 0 < limit && limit < asked => {
-                tracing::warn!(model = self.model.id, asked, limit, "context clamped to the model");
-                Ok(limit)
+        let began = Instant::now();
+        let loading = Loading::new(&self.model, &self.shared, place.base_domain);
+        // Boxed: it would make every model's task larger by what it needs for a few seconds.
+        match Box::pin(loading.load()).await {
+            Ok(LoadedModel { worker, loaded, choice, context_tokens_max }) => {
+                self.tell(&Happened::Loaded { took: began.elapsed() });
+                let (ledger, expires) = (Ledger::default(), None);
+                Ok(InWorker { worker, loaded, choice, context_tokens_max, ledger, place, expires })
             }
-            _ => {
-                let reason = failure.reason;
+            Err(NotLoaded::Stopped) => Err(EngineError::ShuttingDown),
+            Err(NotLoaded::NoRuntime(error)) => Err(error),
+            Err(NotLoaded::Failed { reason, crashed }) => {
                 self.tell(&Happened::LoadFailed);
-                if failure.crashed {
+                if crashed {
                     self.lost(&reason);
                 } else {
                     tracing::error!(model = self.model.id, reason, "load failed");
@@ -404,18 +406,12 @@ impl Slot {
             }
         }
     }
+}
 
-    fn report_load(&self, loaded: &Loaded, context_tokens_max: u32, took: Duration) {
-        self.tell(&Happened::Loaded { took });
-        tracing::info!(
-            model = self.model.id,
-            runtime = loaded.runtime_version,
-            context_tokens_max,
-            init_ms = loaded.load_ms,
-            took_ms = took.as_millis(),
-            "model loaded"
-        );
-    }
+/// What a client hears whose model's task has panicked.
+pub(crate) fn abandoned(model: &Model) -> EngineError {
+    let what = "was given up for a fault of this server, which its log describes".to_owned();
+    EngineError::Worker { model: model.id.clone(), what }
 }
 
 /// Hands a reply over. The channel holds a whole answer, so it is never full; a receiver that has

@@ -32,6 +32,8 @@ pub use exit::exit_now;
 pub use fingerprint::Layout;
 pub use inspect::{InspectError, Inspection, inspect};
 pub use library::{Library, OpenError};
-pub use profile::{Fault, Group, Profile, SUPPORTED, StructSizes, Unsupported, series};
+pub use profile::{
+    Fault, Group, Pairing, Profile, SUPPORTED, StructSizes, Unsupported, is_version, series,
+};
 pub use rkllama_core::Sampling;
 pub use session::{GenerateParams, LoadError, LoadParams, RunEnd, RunError, Session};

@@ -95,6 +95,59 @@ impl Fault {
     }
 }
 
+/// How a release runs the models of one toolkit; the lesser is the better. The number says how far apart
+/// the two are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pairing {
+    /// Nothing is known against it.
+    Good(u32),
+    /// It misreads the end of sequence; see [`Profile::eos_untrusted`].
+    EosUntrusted(u32),
+    /// It loads them and prints garbage.
+    Garbage(u32),
+    /// It refuses them: they are newer.
+    RuntimeOlder(u32),
+    /// It refuses them: no supported release loads models of such old toolkits.
+    ToolkitTooOld(u32),
+}
+
+impl Pairing {
+    /// Whether answers are right, perhaps with a workaround.
+    pub const fn is_usable(self) -> bool {
+        match self {
+            Self::Good(_) | Self::EosUntrusted(_) => true,
+            Self::Garbage(_) | Self::RuntimeOlder(_) | Self::ToolkitTooOld(_) => false,
+        }
+    }
+
+    /// Whether they are the same release.
+    pub const fn is_same(self) -> bool {
+        matches!(self, Self::Good(0))
+    }
+
+    /// What the release does wrong and what to do, for the operator, who knows already which release.
+    pub fn doubt(self) -> Option<String> {
+        let fault = |what: &str, fault: Fault| Some(format!("{what}: {}", fault.workaround()));
+        match self {
+            Self::Good(_) => None,
+            Self::EosUntrusted(_) => fault(
+                "misreads the end of sequence of models of toolkits before 1.3",
+                Fault::EosOfOlderToolkits,
+            ),
+            Self::Garbage(_) => {
+                fault("prints garbage with models of toolkit 1.2.0", Fault::GarbageFromToolkit120)
+            }
+            Self::RuntimeOlder(_) => {
+                Some("refuses models of newer toolkits: install that release".to_owned())
+            }
+            Self::ToolkitTooOld(_) => Some(
+                "refuses models of toolkits before 1.2: convert the model with a newer one"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// One release of the runtime: its structures, what it can do, what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -252,9 +305,44 @@ impl Profile {
     }
 }
 
+/// How far two releases are apart: more for another series than for any release of the same one.
+fn distance(one: (u32, u32, u32), other: (u32, u32, u32)) -> u32 {
+    const RELEASES_MAX: u32 = 1000;
+    let place = |(major, minor, patch): (u32, u32, u32)| {
+        let minors = major.saturating_mul(RELEASES_MAX).saturating_add(minor);
+        minors.saturating_mul(RELEASES_MAX).saturating_add(patch)
+    };
+    place(one).abs_diff(place(other))
+}
+
 /// The series of a release: `1.2` of `1.2.3`.
 pub fn series(version: &str) -> Option<&str> {
     Some(version.rsplit_once('.')?.0)
+}
+
+impl Profile {
+    /// How this release, `release`, runs models of a toolkit; `proven` as for
+    /// [`Profile::eos_untrusted`]. `None` where one of them is no version.
+    pub fn pairing(&self, release: &str, toolkit: &str, proven: Option<bool>) -> Option<Pairing> {
+        let (runtime, of) = (numbers(release)?, numbers(toolkit)?);
+        let apart = distance(runtime, of);
+        Some(if of < (1, 2, 0) {
+            Pairing::ToolkitTooOld(apart)
+        } else if of > runtime {
+            Pairing::RuntimeOlder(apart)
+        } else if of == (1, 2, 0) && self.faults.contains(&Fault::GarbageFromToolkit120) {
+            Pairing::Garbage(apart)
+        } else if self.eos_untrusted(toolkit, proven) {
+            Pairing::EosUntrusted(apart)
+        } else {
+            Pairing::Good(apart)
+        })
+    }
+}
+
+/// Whether `text` is a version of the runtime or the toolkit, such as `1.2.3`.
+pub fn is_version(text: &str) -> bool {
+    numbers(text).is_some()
 }
 
 /// The three numbers at the beginning of a version; a suffix such as `b1` is ignored.
@@ -321,6 +409,28 @@ mod tests {
         ] {
             assert_eq!(Profile::named(text).len(), profiles, "{text}");
         }
+    }
+
+    #[test]
+    fn toolkits_and_releases_are_paired_by_the_rule() {
+        use Pairing::{EosUntrusted, Garbage, Good, RuntimeOlder, ToolkitTooOld};
+        for (release, toolkit, expected) in [
+            ("1.2.3", "1.2.3", Some(Good(0))),
+            ("1.2.3", "1.2.1", Some(Good(2))),
+            ("1.2.3", "1.2.1b1", Some(Good(2))),
+            ("1.2.2", "1.2.0", Some(Garbage(2))),
+            ("1.2.2", "1.2.3", Some(RuntimeOlder(1))),
+            ("1.2.3", "1.3.0", Some(RuntimeOlder(997))),
+            ("1.3.0", "1.2.3", Some(EosUntrusted(997))),
+            ("1.3.0", "1.3.0", Some(Good(0))),
+            ("1.3.1", "1.1.4", Some(ToolkitTooOld(1997))),
+            ("1.3.1", "unknown", None),
+        ] {
+            let profile = Profile::of(release).unwrap();
+            assert_eq!(profile.pairing(release, toolkit, None), expected, "{release} {toolkit}");
+        }
+        let mended = Profile::of("1.3.1").unwrap().pairing("1.3.1", "1.2.3", Some(false));
+        assert_eq!(mended, Some(Good(998)), "a probe has shown that it reads them");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The vendor libraries on this machine, and which of them a model gets.
 //!
 //! They are read as files at start and never loaded here. What is known of their releases comes
-//! from `rkllama-npu`; the engine, which must not see that crate, asks through its port.
+//! from `rkllama-npu`, what was learned of models from [`memory`]; [`ranking`] puts the two together.
+//! The engine, which must not see that crate, asks through its port.
+
+mod memory;
+mod ranking;
 
 use std::{
     cmp::Reverse,
@@ -10,9 +14,10 @@ use std::{
 };
 
 use rkllama_core::{EngineError, Model, Problem};
-use rkllama_engine::{RuntimeChoice, Runtimes};
+use rkllama_engine::{Learned, RuntimeChoice, Runtimes};
 use rkllama_npu::{Inspection, inspect};
 
+use self::{memory::Memory, ranking::Ranking};
 use crate::{
     config::{self, Config},
     runtime_profiles::RuntimeProfiles,
@@ -38,6 +43,8 @@ pub(crate) struct Libraries {
     probed: RuntimeProfiles,
     /// Why what a probe found out is not used.
     unprobed: Option<String>,
+    /// What loading models has taught.
+    memory: Memory,
 }
 
 impl Libraries {
@@ -48,7 +55,8 @@ impl Libraries {
             Err(why) => (RuntimeProfiles::default(), Some(why)),
         };
         let configured = config.runtime_profiles.clone();
-        Self { configured, probed, unprobed, ..Self::find(&config.runtime) }
+        let memory = Memory::read(&config.state);
+        Self { configured, probed, unprobed, memory, ..Self::find(&config.runtime) }
     }
 
     /// Looks at the files and folders that were named, or at the usual folders.
@@ -75,6 +83,11 @@ impl Libraries {
     /// Why others cannot, a text for each.
     pub(crate) fn refused(&self) -> &[String] {
         &self.refused
+    }
+
+    /// Why what a probe of the hardware found out is not used.
+    pub(crate) fn unprobed(&self) -> Option<&str> {
+        self.unprobed.as_deref()
     }
 
     fn look_at(&mut self, place: &Path) {
@@ -115,33 +128,40 @@ impl Libraries {
 }
 
 impl Runtimes for Libraries {
-    fn choose(&self, model: &Model) -> Result<RuntimeChoice, EngineError> {
-        let fitting = match &model.runtime {
-            None => self.usable.first(),
-            Some(wanted) => self.usable.iter().find(|library| library.version == *wanted),
+    fn choose(&self, model: &Model) -> Result<Vec<RuntimeChoice>, EngineError> {
+        let ranking = Ranking {
+            libraries: &self.usable,
+            configured: &self.configured,
+            probed: &self.probed,
+            known: &self.memory.of(model),
         };
-        let Some(library) = fitting else {
-            let reason = match &model.runtime {
-                Some(wanted) if !self.usable.is_empty() => {
-                    let there: Vec<String> = self
-                        .usable
-                        .iter()
-                        .map(|library| format!("{} ({})", library.version, library.path.display()))
-                        .collect();
-                    format!(
-                        "model '{}' asks for RKLLM runtime {wanted}; there is {}",
-                        model.id,
-                        there.join(", ")
-                    )
-                }
-                _ => self.nothing_usable(),
-            };
-            return Err(EngineError::Runtime { reason });
+        let choices = ranking.of(model);
+        if !choices.is_empty() {
+            return Ok(choices);
+        }
+        let reason = match &model.runtime {
+            Some(wanted) if !self.usable.is_empty() => {
+                let there: Vec<String> = self
+                    .usable
+                    .iter()
+                    .map(|library| format!("{} ({})", library.version, library.path.display()))
+                    .collect();
+                format!(
+                    "model '{}' asks for RKLLM runtime {wanted}; there is {}",
+                    model.id,
+                    there.join(", ")
+                )
+            }
+            _ => self.nothing_usable(),
         };
-        let facts = self.configured.of_or(&library.version, &self.probed);
-        let ignore_eos = toolkit_of(&model.weights)
-            .is_some_and(|toolkit| library.profile.eos_untrusted(&toolkit, facts.eos_guard));
-        Ok(facts.choice(library.path.clone(), library.profile, ignore_eos))
+        Err(EngineError::Runtime { reason })
+    }
+
+    fn learned(&self, model: &Model, learned: &Learned) {
+        // Gone only if the list of libraries has been made anew.
+        if let Some(library) = self.usable.iter().find(|it| it.path == learned.choice.path) {
+            self.memory.note(model, library, learned);
+        }
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -182,33 +202,41 @@ fn release(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }
 
-/// The toolkit that converted a model, as the vendor's naming convention has it at the end of the
-/// file's name: `…-v1.2.3.rkllm`, `…_1.2.3-RKLLM.rkllm`.
-fn toolkit_of(weights: &Path) -> Option<String> {
-    let stem = weights.file_stem()?.to_str()?;
-    let stem = stem.strip_suffix("-RKLLM").unwrap_or(stem);
-    let (_, last) = stem.rsplit_once(['-', '_'])?;
-    let version = last.strip_prefix('v').unwrap_or(last);
-    let parts: Vec<&str> = version.split('.').collect();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    (parts.len() == 3 && parts.iter().all(number)).then(|| version.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use rkllama_core::{ModelState, Sampling};
+    use rkllama_npu::Profile;
+
     use super::*;
 
-    #[test]
-    fn the_toolkit_stands_at_the_end_of_the_name() {
-        for (name, toolkit) in [
-            ("Qwen3-1.7B-rk3588-w8a8-opt-1-v1.2.3.rkllm", Some("1.2.3")),
-            ("Qwen3-1.7B-RK3588-W8A8-Normal-v1.2.1-RKLLM.rkllm", Some("1.2.1")),
-            ("model_1.3.0.rkllm", Some("1.3.0")),
-            ("model-ratio-0.5.rkllm", None),
-            ("model.rkllm", None),
-            ("v1.2.3-base.rkllm", None),
-        ] {
-            assert_eq!(toolkit_of(Path::new(name)).as_deref(), toolkit, "{name}");
+    /// A library of a release, in a folder of its own.
+    pub(crate) fn library(version: &str) -> Inspection {
+        Inspection {
+            path: format!("/lib/{version}/librkllmrt.so").into(),
+            version: version.to_owned(),
+            build: "77daf2e2 2025-11-24 09:00:00".to_owned(),
+            profile: Profile::of(version).unwrap(),
+        }
+    }
+
+    /// A model whose file's name does not tell its toolkit.
+    pub(crate) fn model(id: &str) -> Model {
+        Model { id: id.to_owned(), ..model_in(&format!("{id}/weights.rkllm")) }
+    }
+
+    /// A model in this file.
+    pub(crate) fn model_in(weights: &str) -> Model {
+        Model {
+            id: "m".to_owned(),
+            created_s: 1_700_000_000,
+            weights: Path::new("/models").join(weights),
+            weights_bytes: 1000,
+            memory_bytes: None,
+            context_tokens_max: 4096,
+            sampling: Sampling::default(),
+            tokens_max: None,
+            runtime: None,
+            state: ModelState::Ready,
         }
     }
 

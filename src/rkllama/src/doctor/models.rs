@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use rkllama_core::{Model, ModelState};
-use rkllama_engine::Runtimes;
+use rkllama_engine::{RuntimeChoice, Runtimes};
 
 use super::{check::Check, tuning::size};
 use crate::{board::Board, runtimes::Libraries};
@@ -62,12 +62,19 @@ fn check(board: &Board, model: &Model, libraries: &Libraries) -> Check {
         );
         return Check::warn(CHECK, found, why);
     }
-    // Without any runtime that row says it once.
-    match libraries.choose(model) {
-        Err(error) if !libraries.usable().is_empty() => {
-            Check::warn(CHECK, found, error.to_string())
-        }
-        Ok(_) | Err(_) => Check::ok(CHECK, found),
+    let choices = match libraries.choose(model) {
+        Ok(choices) => choices,
+        // Without any runtime that row says it once.
+        Err(_) if libraries.usable().is_empty() => return Check::ok(CHECK, found),
+        Err(error) => return Check::warn(CHECK, found, error.to_string()),
+    };
+    let Some(RuntimeChoice { version, why, doubt, .. }) = choices.into_iter().next() else {
+        return Check::ok(CHECK, found);
+    };
+    let found = format!("{found}, runtime {version}");
+    match doubt {
+        Some(doubt) => Check::warn(CHECK, found, format!("{why}. {}", doubt.words())),
+        None => Check::ok(CHECK, found).because(why),
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) fn checks(
     libraries: &Libraries,
 ) -> Vec<Check> {
     let mut checks = runtimes(board, libraries);
+    checks.extend(libraries.unprobed().map(|why| Check::warn("capabilities", "not used", why)));
     checks.push(rknn(board, shared, libraries));
     checks.push(needed(board, shared, "libgomp", "libgomp.so.1", "libgomp1"));
     checks.push(needed(board, shared, "libstdc++", "libstdc++.so.6", "libstdc++6"));

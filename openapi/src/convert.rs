@@ -193,7 +193,7 @@ fn resolve(name: Option<String>, state: &State) -> Result<(Arc<Model>, String), 
         let name = model.id.clone();
         return Ok((model, name));
     };
-    let model = match (state.models.resolve(&name), &state.fallback) {
+    let model = match (state.models.resolve(&name), &*state.fallback.load()) {
         (Err(asked @ ModelError::NotFound { .. }), Some(fallback)) => {
             match state.models.resolve(fallback) {
                 // The client knows its own name and not the fallback's.
@@ -208,7 +208,7 @@ fn resolve(name: Option<String>, state: &State) -> Result<(Arc<Model>, String), 
 
 /// The model of a request that names none.
 fn default_model(state: &State) -> Result<Arc<Model>, ApiError> {
-    if let Some(fallback) = &state.fallback {
+    if let Some(fallback) = &*state.fallback.load() {
         return usable(state.models.resolve(fallback), state);
     }
     let all = state.models.list();

@@ -19,9 +19,10 @@ pub mod wire;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use rkllama_core::{Engine, Models};
-use rkllama_http::{ApiError, Intake, Limits, Metrics, Observe, RouteTable, Shaped, SwaggerUi};
+use rkllama_http::{ApiError, Intake, Metrics, Observe, RouteTable, Shaped, SwaggerUi};
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
@@ -39,8 +40,9 @@ pub struct State {
     pub models: Arc<dyn Models>,
     /// What is counted: by the engine, and here by route.
     pub metrics: Arc<Metrics>,
-    /// The model that answers for names nobody knows and for requests without one.
-    pub fallback: Option<String>,
+    /// The model that answers for names nobody knows and for requests without one. May change
+    /// while the server runs.
+    pub fallback: Arc<ArcSwapOption<String>>,
     /// The server's version.
     pub version: String,
     /// What to do where there is no model at all, said with every unknown model: a command.
@@ -67,11 +69,12 @@ impl State {
 
 /// Everything under one roof: operations, document, pages, errors in OpenAI's shape, ids and the
 /// log. The binary serves this and the tests ask it.
-pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + 'static {
+pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Response> + 'static {
+    let intake = intake.into();
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
     let metrics = Arc::clone(&state.metrics);
     let operations = document::service((
-        ChatApi { state: state.clone(), heartbeat: limits.heartbeat },
+        ChatApi { state: state.clone(), intake: intake.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));
@@ -83,7 +86,7 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
         .at(yaml, get(document::page("application/yaml", document_yaml())))
         .nest("/docs", SwaggerUi::new(json))
         .nest("/", slashes::EncodeSlashes::new(operations))
-        .data(Intake::new(limits))
+        .data(intake)
         .with(Shaped::new(OpenAiShape, routes))
         .with(Observe::new(metrics))
 }

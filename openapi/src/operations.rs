@@ -1,10 +1,8 @@
 //! The operations of `/v1`: verify, convert, send.
 
-use std::time::Duration;
-
 use poem::web::RemoteAddr;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
-use rkllama_http::{ApiJson, Exposition, Sse};
+use rkllama_http::{ApiJson, Exposition, Intake, Sse};
 
 use crate::{
     State,
@@ -30,8 +28,7 @@ enum Tag {
 /// The operations about conversations.
 pub(crate) struct ChatApi {
     pub(crate) state: State,
-    /// See [`rkllama_http::Limits::heartbeat`].
-    pub(crate) heartbeat: Duration,
+    pub(crate) intake: Intake,
 }
 
 /// The statuses with which a chat completion fails.
@@ -83,9 +80,10 @@ impl ChatApi {
         let envelope = Envelope::new(chat.model, self.state.fingerprint(), chat.include_usage);
         let generation = self.state.engine.generate(chat.request);
         let content = if chat.stream {
-            let opened = answer::open(generation, self.heartbeat).await?;
+            let heartbeat = self.intake.limits().heartbeat;
+            let opened = answer::open(generation, heartbeat).await?;
             ignored.extend(&opened.ignored);
-            ChatContent::Chunks(Sse::new(answer::chunks(opened, envelope), self.heartbeat))
+            ChatContent::Chunks(Sse::new(answer::chunks(opened, envelope), heartbeat))
         } else {
             let (completion, by_runtime) = answer::whole(generation, envelope).await?;
             ignored.extend(by_runtime);

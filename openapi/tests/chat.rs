@@ -6,6 +6,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use common::{
     ListedModels, ScriptedEngine, Step, conversation, data_of, error, finished, hello, incomplete,
     limits, model, shown, started, state, state_with, text,
@@ -465,7 +466,7 @@ async fn tools_that_must_not_be_called_are_no_hindrance() {
 #[tokio::test]
 async fn an_unknown_fallback_is_not_named_to_whom_asked_for_another() {
     let models = ListedModels::of([model("tiny"), model("other")]);
-    let fallback = Some("gone".to_owned());
+    let fallback = Arc::new(ArcSwapOption::from_pointee("gone".to_owned()));
     let state = State { fallback, ..state_with(ScriptedEngine::playing(hello()), models) };
     let answer = shown(post(state, &hi(json!({"model": "gpt-4"}))).await).await;
     assert!(answer.starts_with("404") && answer.contains("`gpt-4`"), "{answer}");
@@ -527,7 +528,7 @@ async fn the_model_is_found() {
     ];
     for (models, fallback, asked, expected) in cases {
         let engine = ScriptedEngine::playing(hello());
-        let fallback = fallback.map(str::to_owned);
+        let fallback = Arc::new(ArcSwapOption::from_pointee(fallback.map(str::to_owned)));
         let state = State { fallback, ..state_with(Arc::clone(&engine), models) };
         let response = post(state, &hi(json!({"model": asked}))).await;
         let answer = response.json().await.value().deserialize::<Value>();

@@ -27,7 +27,7 @@ async fn start_with(script: Vec<Step>, limits: Limits) -> (SocketAddr, Arc<Scrip
     let address = listener.local_addr().unwrap();
     let app = rkllama_openapi::app(state(Arc::clone(&engine)), limits.clone());
     tokio::spawn(async move {
-        rkllama_http::serve(vec![listener], app, &limits, std::future::pending(), PATIENCE).await
+        rkllama_http::serve(vec![listener], app, &limits, std::future::pending()).await
     });
     (address, engine)
 }

@@ -216,7 +216,7 @@ pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>)
         engine,
         models,
         metrics: Arc::new(Metrics::new("1.2.3")),
-        fallback: None,
+        fallback: Arc::default(),
         version: "1.2.3".to_owned(),
         empty_store_hint: None,
     }

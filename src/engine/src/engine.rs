@@ -9,7 +9,7 @@ use rkllama_core::{
     Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime, Models, Observer, Problem,
     Request, Resident, Sampling,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,6 +36,7 @@ pub struct NpuEngine {
 
 pub(crate) struct Inner {
     pub(crate) codecs: Codecs,
+    config: watch::Sender<Arc<EngineConfig>>,
     shared: Shared,
     doors: Mutex<BTreeMap<String, Opened>>,
     waiting: Arc<TotalWaiting>,
@@ -64,9 +65,11 @@ impl NpuEngine {
         let waiting = Arc::new(TotalWaiting::new(config.queue_len_total_max));
         let saved =
             config.saved_prompts.clone().and_then(|of| open_saved_prompts(of).map(Arc::new));
+        let residency = Residency::new(config.memory.clone(), config.pinned.clone());
+        let (config, seen) = watch::channel(Arc::new(config));
         let shared = Shared {
-            residency: Arc::new(Residency::new(config.memory.clone())),
-            config: Arc::new(config),
+            residency: Arc::new(residency),
+            config: seen,
             runtimes,
             observer,
             load_lock: Arc::default(),
@@ -75,6 +78,7 @@ impl NpuEngine {
         };
         let inner = Inner {
             codecs: Codecs::new(models),
+            config,
             shared,
             doors: Mutex::default(),
             waiting,
@@ -83,6 +87,23 @@ impl NpuEngine {
             tasks: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Goes on under another configuration, of which all but the way to start workers counts.
+    ///
+    /// What runs goes on under the limits with which it began, what waits stays in its place. Models
+    /// for which there is no room any more leave after their answer; models that are pinned now
+    /// are not loaded by this.
+    pub fn reconfigure(&self, config: EngineConfig) {
+        let inner = &self.inner;
+        inner.waiting.set_len_max(config.queue_len_total_max);
+        inner.shared.residency.reconfigure(config.memory.clone(), config.pinned.clone());
+        let queue_len_max = config.queue_len_max;
+        inner.config.send_replace(Arc::new(config));
+        let doors = inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        for opened in doors.values() {
+            opened.door.queue.set_len_max(queue_len_max);
+        }
     }
 
     /// Loads a model and keeps it for as long as `keep_alive` says.
@@ -169,8 +190,8 @@ impl Engine for NpuEngine {
 }
 
 impl Inner {
-    pub(crate) fn config(&self) -> &EngineConfig {
-        &self.shared.config
+    pub(crate) fn config(&self) -> Arc<EngineConfig> {
+        self.shared.config()
     }
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
@@ -278,7 +299,7 @@ impl Inner {
     }
 
     fn open(&self, model: &Arc<Model>) -> Opened {
-        let door = Arc::new(Door::new(Queue::new(self.shared.config.queue_len_max)));
+        let door = Arc::new(Door::new(Queue::new(self.config().queue_len_max)));
         let slot = Slot::new(Arc::clone(model), Arc::clone(&door), self.shared.clone());
         self.tasks.spawn(slot.work_or_be_mourned());
         Opened { model: Arc::clone(model), door }

@@ -73,7 +73,7 @@ impl<'a> Loading<'a> {
                     Some(better) if corrections < CORRECTIONS_MAX => {
                         corrections += 1;
                         self.report_correction(&choice, &better);
-                        loaded.worker.shut_down(self.shared.config.shutdown_timeout).await;
+                        loaded.worker.shut_down(self.shared.config().shutdown_timeout).await;
                         choice = better;
                     }
                     _ => {
@@ -112,7 +112,7 @@ impl<'a> Loading<'a> {
             let load = self.frame(choice, context_tokens_max);
             let began = Instant::now();
             let Some(started) =
-                Worker::start(&self.shared.config, &self.model.id, load, &self.shared.stop).await
+                Worker::start(&self.shared.config(), &self.model.id, load, &self.shared.stop).await
             else {
                 return Err(NotLoaded::Stopped);
             };

@@ -61,7 +61,7 @@ pub(crate) struct Job {
 /// Jobs that wait for one model.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    len_max: NonZeroUsize,
+    len_max: AtomicUsize,
     waiting: Mutex<Waiting>,
     arrived: Notify,
 }
@@ -86,7 +86,13 @@ pub(crate) enum Refusal {
 
 impl Queue {
     pub(crate) fn new(len_max: NonZeroUsize) -> Self {
+        let len_max = AtomicUsize::new(len_max.get());
         Self { len_max, waiting: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Sets another bound. Who waits already stays.
+    pub(crate) fn set_len_max(&self, len_max: NonZeroUsize) {
+        self.len_max.store(len_max.get(), Ordering::Relaxed);
     }
 
     /// Adds a job; returns how many stand before it, if nobody overtakes.
@@ -97,7 +103,7 @@ impl Queue {
         }
         waiting.forget_who_left();
         let before = waiting.jobs.len();
-        if before >= self.len_max.get() {
+        if before >= self.len_max.load(Ordering::Relaxed) {
             return Err(Refusal::Full(before));
         }
         waiting.jobs.push_back(job);
@@ -168,20 +174,25 @@ impl Waiting {
 /// How many requests wait in all queues, with the bound on them.
 #[derive(Debug)]
 pub(crate) struct TotalWaiting {
-    len_max: NonZeroUsize,
+    len_max: AtomicUsize,
     len: AtomicUsize,
 }
 
 impl TotalWaiting {
     pub(crate) const fn new(len_max: NonZeroUsize) -> Self {
-        Self { len_max, len: AtomicUsize::new(0) }
+        Self { len_max: AtomicUsize::new(len_max.get()), len: AtomicUsize::new(0) }
+    }
+
+    /// Sets another bound. Who waits already stays.
+    pub(crate) fn set_len_max(&self, len_max: NonZeroUsize) {
+        self.len_max.store(len_max.get(), Ordering::Relaxed);
     }
 
     /// A ticket for one more, or how many there are. It counts until it is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, usize> {
         let len = self.len.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(Arc::clone(self));
-        if len < self.len_max.get() { Ok(ticket) } else { Err(len) }
+        if len < self.len_max.load(Ordering::Relaxed) { Ok(ticket) } else { Err(len) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! then: otherwise one busy model would lock out all others.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -40,13 +40,15 @@ pub(crate) fn memory_bytes(model: &Model) -> u64 {
 /// The plan of the NPU's memory.
 #[derive(Debug)]
 pub(crate) struct Residency {
-    budget: MemoryBudget,
     table: Mutex<Table>,
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    budget: MemoryBudget,
+    /// Ids of models that nobody makes leave.
+    pinned: BTreeSet<String>,
     /// By number and not by model: a model whose record has changed is in two places for a while.
     places: HashMap<u64, Taken>,
     places_given: u64,
@@ -61,7 +63,6 @@ struct Taken {
     domains: Vec<(usize, u64)>,
     used: u64,
     busy: bool,
-    pinned: bool,
     leaving: Arc<Leaving>,
 }
 
@@ -83,31 +84,38 @@ pub(crate) struct Place {
 }
 
 impl Residency {
-    pub(crate) fn new(budget: MemoryBudget) -> Self {
-        Self { budget, table: Mutex::default(), changed: Notify::new() }
+    pub(crate) fn new(budget: MemoryBudget, pinned: BTreeSet<String>) -> Self {
+        let places = HashMap::new();
+        let table = Table { budget, pinned, places, places_given: 0, clock: 0 };
+        Self { table: Mutex::new(table), changed: Notify::new() }
+    }
+
+    /// Plans with another budget from now on. Who has no room in it any more has to leave, the
+    /// least recently used first.
+    pub(crate) fn reconfigure(&self, budget: MemoryBudget, pinned: BTreeSet<String>) {
+        let mut table = self.lock();
+        table.budget = budget;
+        table.pinned = pinned;
+        table.shrink();
+        drop(table);
+        self.changed.notify_waiters();
     }
 
     /// Finds a place, making room if need be. One caller at a time: loads are serialised.
-    pub(crate) async fn admit(
-        self: &Arc<Self>,
-        model: &Model,
-        pinned: bool,
-    ) -> Result<Place, EngineError> {
+    pub(crate) async fn admit(self: &Arc<Self>, model: &Model) -> Result<Place, EngineError> {
         let bytes = memory_bytes(model);
         loop {
             // Before the look, so that no change between look and wait is missed.
             let changed = self.changed.notified();
             {
                 let mut table = self.lock();
-                if let Some(domains) = self.find(&table, bytes) {
-                    return Ok(self.take(&mut table, model, bytes, domains, pinned));
+                if let Some(domains) = table.find(bytes) {
+                    return Ok(self.take(&mut table, model, bytes, domains));
                 }
                 let Some(victim) = table.victim() else {
-                    return Err(self.too_large(model, bytes, &table));
+                    return Err(table.too_large(model, bytes));
                 };
-                if !victim.asked.swap(true, Ordering::Relaxed) {
-                    victim.notify.notify_one();
-                }
+                victim.ask();
             }
             changed.await;
         }
@@ -119,7 +127,6 @@ impl Residency {
         model: &Model,
         bytes: u64,
         domains: Vec<(usize, u64)>,
-        pinned: bool,
     ) -> Place {
         let base_domain = domains.first().map_or(0, |(domain, _)| *domain);
         let leaving = Arc::<Leaving>::default();
@@ -130,7 +137,6 @@ impl Residency {
             domains,
             used: table.clock,
             busy: true,
-            pinned,
             leaving: Arc::clone(&leaving),
         };
         table.places_given += 1;
@@ -144,16 +150,22 @@ impl Residency {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
     /// Domains for so many bytes, if the budget allows them now.
-    fn find(&self, table: &Table, bytes: u64) -> Option<Vec<(usize, u64)>> {
-        let taken: u64 = table.places.values().map(|place| place.bytes).sum();
-        if table.places.len() >= self.budget.models_max.get()
+    fn find(&self, bytes: u64) -> Option<Vec<(usize, u64)>> {
+        let taken: u64 = self.places.values().map(|place| place.bytes).sum();
+        if self.places.len() >= self.budget.models_max.get()
             || taken.saturating_add(bytes) > self.budget.memory_bytes_max
         {
             return None;
         }
         let mut free = [self.budget.domain_bytes_max; DOMAINS];
-        for (domain, bytes) in table.places.values().flat_map(|place| &place.domains) {
+        for (domain, bytes) in self.places.values().flat_map(|place| &place.domains) {
             free[*domain] = free[*domain].saturating_sub(*bytes);
         }
         (0..DOMAINS).find_map(|base| self.fit(&free, base, bytes))
@@ -179,14 +191,14 @@ impl Residency {
         (rest == 0).then_some(domains)
     }
 
-    fn too_large(&self, model: &Model, bytes: u64, table: &Table) -> EngineError {
+    fn too_large(&self, model: &Model, bytes: u64) -> EngineError {
         let megabytes = |bytes: u64| bytes / 1_000_000;
         let mut reason = format!(
             "it needs about {} MB and the budget is {} MB",
             megabytes(bytes),
             megabytes(self.budget.memory_bytes_max)
         );
-        let pinned: Vec<&str> = table.places.values().map(|place| place.model.as_str()).collect();
+        let pinned: Vec<&str> = self.places.values().map(|place| place.model.as_str()).collect();
         if !pinned.is_empty() {
             reason
                 .push_str(&format!(", of which pinned models hold a part: {}", pinned.join(", ")));
@@ -194,22 +206,41 @@ impl Residency {
         EngineError::Load { model: model.id.clone(), reason }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Asks models to leave until the others fit the budget.
+    fn shrink(&self) {
+        loop {
+            let stay = || self.places.values().filter(|place| !place.leaving.is_asked());
+            let bytes: u64 = stay().map(|place| place.bytes).sum();
+            let fits = stay().count() <= self.budget.models_max.get()
+                && bytes <= self.budget.memory_bytes_max;
+            let unpinned = stay().filter(|place| !self.pinned.contains(&place.model));
+            match unpinned.min_by_key(|place| (place.busy, place.used)) {
+                Some(place) if !fits => place.leaving.ask(),
+                _ => return,
+            }
+        }
     }
-}
 
-impl Table {
     /// Who has to go next: whoever was asked already, else the least recently used, idle ones
     /// first. `None` when only pinned models are left.
     fn victim(&self) -> Option<Arc<Leaving>> {
         self.places
             .values()
-            .filter(|place| !place.pinned)
-            .min_by_key(|place| {
-                (!place.leaving.asked.load(Ordering::Relaxed), place.busy, place.used)
-            })
+            .filter(|place| !self.pinned.contains(&place.model))
+            .min_by_key(|place| (!place.leaving.is_asked(), place.busy, place.used))
             .map(|place| Arc::clone(&place.leaving))
+    }
+}
+
+impl Leaving {
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.notify.notify_one();
+        }
     }
 }
 
@@ -237,7 +268,7 @@ impl Place {
 
     /// Resolves when another model needs this place. Safe to drop while waiting.
     pub(crate) async fn wanted(&self) {
-        while !self.leaving.asked.load(Ordering::Relaxed) {
+        while !self.leaving.is_asked() {
             self.leaving.notify.notified().await;
         }
     }
@@ -276,15 +307,17 @@ mod tests {
     }
 
     fn residency(memory_bytes_max: u64, models_max: usize) -> Arc<Residency> {
-        Arc::new(Residency::new(MemoryBudget {
-            memory_bytes_max,
-            domain_bytes_max: 3 * GB,
-            models_max: NonZeroUsize::new(models_max).unwrap(),
-        }))
+        let pinned = BTreeSet::from(["pinned".to_owned()]);
+        Arc::new(Residency::new(budget(memory_bytes_max, models_max), pinned))
+    }
+
+    fn budget(memory_bytes_max: u64, models_max: usize) -> MemoryBudget {
+        let models_max = NonZeroUsize::new(models_max).unwrap();
+        MemoryBudget { memory_bytes_max, domain_bytes_max: 3 * GB, models_max }
     }
 
     async fn admitted(residency: &Arc<Residency>, id: &str, bytes: u64) -> Place {
-        residency.admit(&model(id, bytes), false).await.unwrap()
+        residency.admit(&model(id, bytes)).await.unwrap()
     }
 
     #[tokio::test]
@@ -328,10 +361,13 @@ mod tests {
     #[tokio::test]
     async fn pinned_models_stay_and_the_refusal_names_them() {
         let residency = residency(3 * GB, 9);
-        let _pinned = residency.admit(&model("base", 2 * GB), true).await.unwrap();
-        let error = residency.admit(&model("big", 2 * GB), false).await.unwrap_err();
+        let _pinned = residency.admit(&model("pinned", 2 * GB)).await.unwrap();
+        let error = residency.admit(&model("big", 2 * GB)).await.unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("needs about 2000 MB") && text.contains("base"), "{text}");
+        assert!(
+            text.contains("needs about 2000 MB") && text.contains("models hold a part: pinned"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
@@ -349,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn what_can_never_fit_is_refused_at_once() {
         let residency = residency(3 * GB, 9);
-        assert!(residency.admit(&model("huge", 4 * GB), false).await.is_err());
+        assert!(residency.admit(&model("huge", 4 * GB)).await.is_err());
     }
 
     #[tokio::test]
@@ -362,6 +398,39 @@ mod tests {
         });
         first.wanted().await;
         drop(first);
+        arrival.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_smaller_budget_sends_away_what_has_no_room_in_it() {
+        let residency = residency(9 * GB, 9);
+        let [pinned, a, b, c] = [
+            admitted(&residency, "pinned", GB).await,
+            admitted(&residency, "a", GB).await,
+            admitted(&residency, "b", GB).await,
+            admitted(&residency, "c", GB).await,
+        ];
+        for place in [&pinned, &a, &b, &c] {
+            place.idle();
+        }
+        let asked = || [&pinned, &a, &b, &c].map(|place| place.leaving.is_asked());
+        residency.reconfigure(budget(9 * GB, 3), BTreeSet::from(["pinned".to_owned()]));
+        assert_eq!(asked(), [false, true, false, false], "the least recently used");
+        residency.reconfigure(budget(GB, 3), BTreeSet::from(["b".to_owned()]));
+        assert_eq!(asked(), [true, true, false, true], "who is pinned is another one now");
+    }
+
+    /// A load that waits for room gets it when the budget grows.
+    #[tokio::test]
+    async fn a_larger_budget_lets_in_who_waits() {
+        let residency = residency(GB, 9);
+        let _busy = admitted(&residency, "a", GB).await;
+        let arrival = tokio::spawn({
+            let residency = Arc::clone(&residency);
+            async move { admitted(&residency, "b", GB).await }
+        });
+        _busy.wanted().await;
+        residency.reconfigure(budget(2 * GB, 9), BTreeSet::new());
         arrival.await.unwrap();
     }
 

@@ -26,7 +26,7 @@ use futures_util::FutureExt;
 use rkllama_core::{EngineError, Happened, KeepAlive, LoadState, Model, Observer, Resident};
 use rkllama_protocol::Loaded;
 use tokio::{
-    sync::{Mutex, Notify, mpsc::error::TrySendError},
+    sync::{Mutex, Notify, mpsc::error::TrySendError, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ use crate::{
 /// Everything a model's task needs from the engine.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) config: Arc<EngineConfig>,
+    pub(crate) config: watch::Receiver<Arc<EngineConfig>>,
     pub(crate) runtimes: Arc<dyn Runtimes>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) residency: Arc<Residency>,
@@ -56,6 +56,13 @@ pub(crate) struct Shared {
     /// Prompts on disk; none where they are not wanted or their folder cannot be used.
     pub(crate) saved: Option<Arc<SavedPrompts>>,
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// The configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<EngineConfig> {
+        Arc::clone(&self.config.borrow())
+    }
 }
 
 /// What the rest of the server sees of a model's task, and how it is asked to unload.
@@ -137,6 +144,9 @@ pub(crate) struct InWorker {
     /// What its KV cache holds.
     pub(crate) ledger: Ledger,
     place: Place,
+    /// How long the last request wants it to stay; `None` leaves it to the configuration.
+    keep_alive: Option<KeepAlive>,
+    idle_since: Instant,
     /// When it goes if nobody comes; `None` for never.
     expires: Option<Instant>,
 }
@@ -186,12 +196,14 @@ enum Next {
     Unload(&'static str),
     /// The worker died with nothing to do, or said something unasked.
     Bury(Option<String>),
+    /// The configuration is another one now.
+    Reconsider,
     Stop,
 }
 
 impl Slot {
     pub(crate) fn new(model: Arc<Model>, door: Arc<Door>, shared: Shared) -> Self {
-        let crashes = CrashRecord::new(shared.config.crashes.clone());
+        let crashes = CrashRecord::new(shared.config().crashes.clone());
         let memory = PromptMemory::default();
         Self { model, door, shared, resident: None, crashes, memory, runs: 0 }
     }
@@ -206,6 +218,7 @@ impl Slot {
                 Next::Serve(job) => self.serve(job).await,
                 Next::Unload(why) => self.unload(why).await,
                 Next::Bury(what) => self.bury(what).await,
+                Next::Reconsider => self.set_expiry(),
                 Next::Stop => break "the server stops",
             }
         };
@@ -243,6 +256,7 @@ impl Slot {
             biased;
             () = self.shared.stop.cancelled() => Next::Stop,
             next = idle => next,
+            Ok(()) = self.shared.config.changed() => Next::Reconsider,
             () = self.door.unload.notified() => Next::Unload("it was asked for"),
             job = self.door.queue.next() => Next::Serve(job),
         }
@@ -260,7 +274,7 @@ impl Slot {
     async fn unload(&mut self, why: &str) {
         if let Some(resident) = self.resident.take() {
             tracing::info!(model = self.model.id, why, "model unloaded");
-            resident.worker.shut_down(self.shared.config.shutdown_timeout).await;
+            resident.worker.shut_down(self.shared.config().shutdown_timeout).await;
             // The place is free only now that the process is gone.
             drop(resident.place);
         }
@@ -287,7 +301,7 @@ impl Slot {
         };
         resident.place.busy();
         self.door.show(Some(Stage::Busy), None);
-        let keep_alive = job.keep_alive.unwrap_or(self.shared.config.keep_alive);
+        let keep_alive = job.keep_alive;
         if job.tokens.is_empty() {
             send(job, Reply::Loaded);
             self.rest(resident, keep_alive);
@@ -298,9 +312,10 @@ impl Slot {
             self.rest(resident, keep_alive);
             return Attempt::Over;
         }
+        let config = self.shared.config();
         let turn = Turn {
             model: &self.model,
-            config: &self.shared.config,
+            config: &config,
             stop: &self.shared.stop,
             resident: &mut resident,
             runs: &mut self.runs,
@@ -335,14 +350,23 @@ impl Slot {
     }
 
     /// Keeps the model for as long as it was asked for.
-    fn rest(&mut self, mut resident: InWorker, keep_alive: KeepAlive) {
-        resident.expires = match keep_alive {
-            KeepAlive::For(time) if !self.pinned() => Instant::now().checked_add(time),
+    fn rest(&mut self, mut resident: InWorker, keep_alive: Option<KeepAlive>) {
+        resident.keep_alive = keep_alive;
+        resident.idle_since = Instant::now();
+        resident.place.idle();
+        self.resident = Some(resident);
+        self.set_expiry();
+    }
+
+    /// Says when an idle model goes.
+    fn set_expiry(&mut self) {
+        let (config, pinned) = (self.shared.config(), self.pinned());
+        let Some(resident) = &mut self.resident else { return };
+        resident.expires = match resident.keep_alive.unwrap_or(config.keep_alive) {
+            KeepAlive::For(time) if !pinned => resident.idle_since.checked_add(time),
             KeepAlive::For(_) | KeepAlive::Forever => None,
         };
-        resident.place.idle();
         self.door.show(Some(Stage::Idle), resident.expires);
-        self.resident = Some(resident);
     }
 
     /// Takes note of a dead worker, for the next attempt and for the operator.
@@ -359,7 +383,7 @@ impl Slot {
     }
 
     fn pinned(&self) -> bool {
-        self.shared.config.pinned.contains(&self.model.id)
+        self.shared.config().pinned.contains(&self.model.id)
     }
 
     /// Loads the model into a place that the memory plan has for it.
@@ -380,7 +404,7 @@ impl Slot {
             () = job.reply.closed() => return Err(EngineError::ShuttingDown),
             place = async {
                 let alone = alone.lock_owned().await;
-                let place = self.shared.residency.admit(&self.model, self.pinned()).await?;
+                let place = self.shared.residency.admit(&self.model).await?;
                 Ok::<_, EngineError>((alone, place))
             } => place?,
         };
@@ -390,8 +414,17 @@ impl Slot {
         match Box::pin(loading.load()).await {
             Ok(LoadedModel { worker, loaded, choice, context_tokens_max }) => {
                 self.tell(&Happened::Loaded { took: began.elapsed() });
-                let (ledger, expires) = (Ledger::default(), None);
-                Ok(InWorker { worker, loaded, choice, context_tokens_max, ledger, place, expires })
+                Ok(InWorker {
+                    worker,
+                    loaded,
+                    choice,
+                    context_tokens_max,
+                    ledger: Ledger::default(),
+                    place,
+                    keep_alive: None,
+                    idle_since: Instant::now(),
+                    expires: None,
+                })
             }
             Err(NotLoaded::Stopped) => Err(EngineError::ShuttingDown),
             Err(NotLoaded::NoRuntime(error)) => Err(error),

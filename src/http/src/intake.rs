@@ -6,21 +6,55 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Limits;
 
-/// The limits of bodies, and the room that all of them share. Among the data of every request.
+/// The limits of requests, and the room that all bodies share. Among the data of every request;
+/// clones are one and the same.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct Intake(Arc<ArcSwap<Room>>);
+
+impl Intake {
+    /// Room for `limits.full_bodies_max` bodies of `limits.body_bytes_max`.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Room::new(limits))))
+    }
+
+    /// Goes on under other limits. Bodies that are being read keep theirs, and their room beside
+    /// the new one.
+    pub fn replace(&self, limits: Limits) {
+        self.0.store(Arc::new(Room::new(limits)));
+    }
+
+    /// The limits as they are now.
+    pub fn limits(&self) -> Limits {
+        self.0.load().limits.clone()
+    }
+
+    /// Limits and room as they are now.
+    pub(crate) fn room(&self) -> Arc<Room> {
+        self.0.load_full()
+    }
+}
+
+impl From<Limits> for Intake {
+    fn from(limits: Limits) -> Self {
+        Self::new(limits)
+    }
+}
+
+/// Limits, and what is left of them.
+#[derive(Debug)]
+pub(crate) struct Room {
     pub(crate) limits: Limits,
     room_bytes: Arc<Semaphore>,
     overdraft: Arc<Semaphore>,
 }
 
-impl Intake {
-    /// Room for `limits.full_bodies_max` bodies of `limits.body_bytes_max`.
-    pub fn new(limits: Limits) -> Self {
+impl Room {
+    pub(crate) fn new(limits: Limits) -> Self {
         let room_bytes = limits.body_bytes_max.saturating_mul(limits.full_bodies_max);
         Self {
             limits,
@@ -81,8 +115,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_finds_no_room_waits_and_one_goes_on() {
         let limits = Limits { body_bytes_max: 10, full_bodies_max: 2, ..Limits::default() };
-        let intake = Intake::new(limits);
-        let [mut a, mut b, mut c] = [intake.share(), intake.share(), intake.share()];
+        let room = Room::new(limits);
+        let [mut a, mut b, mut c] = [room.share(), room.share(), room.share()];
         assert!(has_room(&mut a, 10).await && has_room(&mut b, 8).await);
         assert!(has_room(&mut c, 2).await, "the room is used to its end");
         assert!(has_room(&mut b, 2).await && has_room(&mut b, 5).await, "one may overdraw");

@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Limits,
-    intake::{Intake, Share},
+    intake::{Intake, Room, Share},
 };
 
 /// What some clients send before the first byte of UTF-8.
@@ -100,13 +100,13 @@ impl<T: Type + DeserializeOwned + 'static> ParsePayload for ApiJson<T> {
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
         let default = LazyCell::new(|| Intake::new(Limits::default()));
-        let intake = request.data::<Intake>().unwrap_or_else(|| &default);
+        let room = request.data::<Intake>().unwrap_or_else(|| &default).room();
         let announced = request
             .headers()
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let held = read(body.take()?, announced, intake).await?;
-        Ok(Self(parse_held(held, &intake.limits).await?))
+        let held = read(body.take()?, announced, &room).await?;
+        Ok(Self(parse_held(held, &room.limits).await?))
     }
 }
 
@@ -124,9 +124,9 @@ impl Held {
 }
 
 /// Reads a body to its end, or says why not.
-async fn read(body: Body, announced: Option<usize>, intake: &Intake) -> Result<Held, BodyError> {
-    let reading = read_bounded(body, announced, intake);
-    let timeout = intake.limits.body_read_timeout;
+async fn read(body: Body, announced: Option<usize>, room: &Room) -> Result<Held, BodyError> {
+    let reading = read_bounded(body, announced, room);
+    let timeout = room.limits.body_read_timeout;
     match tokio::time::timeout(timeout, reading).await {
         Ok(result) => result,
         Err(_) => Err(BodyError::TooSlow { timeout_s: timeout.as_secs() }),
@@ -136,9 +136,9 @@ async fn read(body: Body, announced: Option<usize>, intake: &Intake) -> Result<H
 async fn read_bounded(
     body: Body,
     announced: Option<usize>,
-    intake: &Intake,
+    room: &Room,
 ) -> Result<Held, BodyError> {
-    let limits = &intake.limits;
+    let limits = &room.limits;
     let too_large = BodyError::TooLarge { limit_bytes: limits.body_bytes_max };
     let discardable = limits.body_bytes_max + limits.body_bytes_discarded_max;
     if announced.is_some_and(|length| length > discardable) {
@@ -146,7 +146,7 @@ async fn read_bounded(
     }
     // The announced length is a hint to allocate once, capped: it is the client's claim.
     let capacity = announced.unwrap_or(0).min(limits.body_bytes_inline_max);
-    let mut held = Held { text: BytesMut::with_capacity(capacity), share: intake.share() };
+    let mut held = Held { text: BytesMut::with_capacity(capacity), share: room.share() };
     let mut read_len = 0;
     let mut chunks = body.into_bytes_stream();
     while let Some(chunk) = chunks.next().await {
@@ -159,7 +159,7 @@ async fn read_bounded(
             held.share.grow(chunk.len()).await;
             held.text.extend_from_slice(&chunk);
         } else {
-            held = Held { text: BytesMut::new(), share: intake.share() };
+            held = Held { text: BytesMut::new(), share: room.share() };
         }
     }
     if read_len > limits.body_bytes_max { Err(too_large) } else { Ok(held) }
@@ -297,21 +297,20 @@ mod tests {
 
     #[tokio::test]
     async fn the_bound_holds_whatever_length_was_announced() {
-        let intake = Intake::new(Limits { body_bytes_max: 8, ..Limits::default() });
+        let room = Room::new(Limits { body_bytes_max: 8, ..Limits::default() });
         for announced in [None, Some(1), Some(9), Some(usize::MAX)] {
             let body = Body::from_bytes(Bytes::from_static(b"123456789"));
-            let error = read(body, announced, &intake).await.unwrap_err();
+            let error = read(body, announced, &room).await.unwrap_err();
             assert_eq!(error, BodyError::TooLarge { limit_bytes: 8 });
         }
         let body = Body::from_bytes(Bytes::from_static(b"12345678"));
-        assert_eq!(read(body, None, &intake).await.unwrap().text, "12345678");
+        assert_eq!(read(body, None, &room).await.unwrap().text, "12345678");
     }
 
     /// Bodies that are half there and do not fit together: all are read, one after the other.
     #[tokio::test(start_paused = true)]
     async fn bodies_share_their_room_and_all_come_through() {
-        let intake =
-            Intake::new(Limits { body_bytes_max: 8, full_bodies_max: 1, ..Limits::default() });
+        let room = Room::new(Limits { body_bytes_max: 8, full_bodies_max: 1, ..Limits::default() });
         let body = || {
             let halves = futures_util::stream::iter(["1234", "5678"]).then(async |half| {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -319,12 +318,12 @@ mod tests {
             });
             Body::from_bytes_stream(halves.boxed())
         };
-        let read_len = async || read(body(), None, &intake).await.unwrap().len();
+        let read_len = async || read(body(), None, &room).await.unwrap().len();
         let lens = tokio::join!(read_len(), read_len(), read_len(), read_len());
         assert_eq!(lens, (8, 8, 8, 8));
-        let held = read(body(), None, &intake).await.unwrap();
-        let overdrawn = read(body(), None, &intake).await.unwrap();
-        let error = read(body(), None, &intake).await.unwrap_err();
+        let held = read(body(), None, &room).await.unwrap();
+        let overdrawn = read(body(), None, &room).await.unwrap();
+        let error = read(body(), None, &room).await.unwrap_err();
         assert!(matches!(error, BodyError::TooSlow { .. }), "what is held counts: {error}");
         drop((held, overdrawn));
         assert_eq!(read_len().await, 8);
@@ -344,19 +343,19 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_is_parsed_beside_the_threads_that_serve() {
         let limits = Limits { body_bytes_inline_max: 9, ..Limits::default() };
-        let intake = Intake::new(limits);
+        let room = Room::new(limits);
         for (text, is_here) in [("[1234567]", true), ("[12345678]", false)] {
-            let held = read(Body::from_string(text.to_owned()), None, &intake).await.unwrap();
-            let Reader(thread) = parse_held(held, &intake.limits).await.unwrap();
+            let held = read(Body::from_string(text.to_owned()), None, &room).await.unwrap();
+            let Reader(thread) = parse_held(held, &room.limits).await.unwrap();
             assert_eq!(thread == std::thread::current().id(), is_here, "{text}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
-        let intake = Intake::new(Limits::default());
+        let room = Room::new(Limits::default());
         let silent = futures_util::stream::pending::<std::io::Result<Bytes>>();
-        let error = read(Body::from_bytes_stream(silent), None, &intake).await.unwrap_err();
+        let error = read(Body::from_bytes_stream(silent), None, &room).await.unwrap_err();
         assert_eq!(error, BodyError::TooSlow { timeout_s: 120 });
     }
 }

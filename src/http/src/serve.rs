@@ -42,8 +42,14 @@ use crate::{
 /// Pause after a failed `accept`: out of descriptors, it would spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Time for the answers to clients that came during the drain. They are refusals and quick.
+const LATE_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Serves `endpoint` on all `listeners` until `stop` resolves, then lets running requests finish
-/// for at most `drain`.
+/// for at most as long as it says.
+///
+/// New connections are taken until that is over, so that who comes late hears why it is not
+/// answered, and a load balancer that the server is going.
 ///
 /// Returns the number of connections still busy at the end of the drain. Their handlers and
 /// bodies are dropped with them, which cancels what they generate.
@@ -51,49 +57,75 @@ pub async fn serve<E>(
     listeners: Vec<TcpListener>,
     endpoint: E,
     limits: &Limits,
-    stop: impl Future<Output = ()>,
-    drain: Duration,
+    stop: impl Future<Output = Duration>,
 ) -> usize
 where
     E: IntoEndpoint,
     E::Endpoint: 'static,
 {
     let endpoint = Arc::new(endpoint.into_endpoint().map_to_response());
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listeners), if connections.len() < limits.connections_max => accepted,
-        };
-        match accepted {
-            Ok((stream, remote)) => {
-                let (socket, local) = prepare(stream, remote);
-                let (socket, hangup) = watched(socket);
-                let connection = connect(socket, local, remote, Arc::clone(&endpoint), limits);
-                let connection = graceful.watch(connection);
-                // Awaited once: when it ends, by either side, handler and body are dropped.
-                connections.spawn(async move {
-                    if let Some(Err(error)) = hangup.cuts(connection).await {
-                        tracing::debug!(%error, "connection ended");
+    let connections = JoinSet::new();
+    let mut door = Door { listeners, endpoint, limits, graceful: None, connections };
+    let drain = door.open_until(stop).await;
+    if let Some(running) = door.graceful.take() {
+        // A drain that runs out of time is counted below.
+        let drained = tokio::time::timeout(drain, running.shutdown());
+        let _ = door.open_until(drained).await;
+    }
+    drop(door.listeners);
+    if let Some(late) = door.graceful {
+        let _ = tokio::time::timeout(LATE_ANSWERS, late.shutdown()).await;
+    }
+    abort(door.connections).await
+}
+
+/// The listening sockets and what came through them.
+struct Door<'a, E> {
+    listeners: Vec<TcpListener>,
+    endpoint: Arc<E>,
+    limits: &'a Limits,
+    /// Those who are to be told that the end is near.
+    graceful: Option<GracefulShutdown>,
+    connections: JoinSet<()>,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Door<'_, E> {
+    /// Takes connections until `end` resolves.
+    async fn open_until<T>(&mut self, end: impl Future<Output = T>) -> T {
+        let mut end = pin!(end);
+        loop {
+            let has_room = self.connections.len() < self.limits.connections_max;
+            let accepted = tokio::select! {
+                ended = &mut end => return ended,
+                Some(_) = self.connections.join_next() => continue,
+                accepted = accept(&self.listeners), if has_room => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => self.enter(stream, remote),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::select! {
+                        ended = &mut end => return ended,
+                        () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
                     }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::select! {
-                    () = &mut stop => break,
-                    () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
                 }
             }
         }
     }
-    drop(listeners); // stop listening before the drain
-    // A drain that runs out of time is counted below.
-    let _ = tokio::time::timeout(drain, graceful.shutdown()).await;
-    abort(connections).await
+
+    fn enter(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let (socket, local) = prepare(stream, remote);
+        let (socket, hangup) = watched(socket);
+        let connection = connect(socket, local, remote, Arc::clone(&self.endpoint), self.limits);
+        let graceful = self.graceful.get_or_insert_with(GracefulShutdown::new);
+        let connection = graceful.watch(connection);
+        // Awaited once: when it ends, by either side, handler and body are dropped.
+        self.connections.spawn(async move {
+            if let Some(Err(error)) = hangup.cuts(connection).await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    }
 }
 
 /// The next connection of whichever listener has one.

@@ -89,8 +89,9 @@ async fn start(listeners: usize, limits: Limits, drain: Duration) -> Server {
     let cut = tokio::spawn(async move {
         let stop = async move {
             stopped.await.ok();
+            drain
         };
-        serve(bound, endpoint, &limits, stop, drain).await
+        serve(bound, endpoint, &limits, stop).await
     });
     Server { addresses, stop, cut, running, release }
 }
@@ -239,7 +240,8 @@ async fn connections_beyond_the_limit_wait() {
     read_until(&mut second, "hello").await;
 }
 
-/// At a stop, idle connections close at once and running answers are finished.
+/// At a stop, idle connections close at once and running answers are finished; who comes meanwhile
+/// is answered too, which is how it hears that the server is going.
 #[tokio::test]
 async fn a_drain_finishes_what_runs() {
     let server = start(1, Limits::default(), PATIENCE).await;
@@ -252,8 +254,12 @@ async fn a_drain_finishes_what_runs() {
     server.stop.send(()).unwrap();
     assert_eq!(read_to_end(&mut idle).await, "");
     assert_eq!(server.running.load(Ordering::SeqCst), 1, "the busy one is still answered");
+    let mut late = TcpStream::connect(server.addresses[0]).await.unwrap();
+    late.write_all(get("/hello").as_bytes()).await.unwrap();
+    read_until(&mut late, "hello").await;
     server.release.add_permits(1);
     assert!(read_to_end(&mut busy).await.ends_with("0\r\n\r\n"), "the answer is whole");
+    assert_eq!(read_to_end(&mut late).await, "");
     assert_eq!(within(server.cut).await.unwrap(), 0);
     assert!(TcpStream::connect(server.addresses[0]).await.is_err(), "it still listens");
 }

@@ -72,7 +72,7 @@ impl DoctorArgs {
 
 /// Every flag wins over the environment (`RKLLAMA_*`), that over the configuration file, that over
 /// the built-in default.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; may be given several times [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT")]

@@ -1,26 +1,42 @@
-//! What the configuration means for the engine.
+//! What the configuration means for the engine and for the HTTP side.
 
 use std::{env, fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use rkllama_core::Model;
 use rkllama_engine::{EngineConfig, MemoryBudget, SavedPromptsConfig, WorkerCommand};
+use rkllama_http::Limits;
 
 use crate::{board::Cpus, config::Config};
 
-/// The engine's limits, and how it starts workers: this executable, on these CPUs.
-pub(crate) fn engine_config(
-    config: &Config,
-    pinned: &[Arc<Model>],
-    cpus: Option<&Cpus>,
-) -> anyhow::Result<EngineConfig> {
+/// How workers are started: this executable, on these CPUs. To be asked once: the answer is another
+/// one when the file has been replaced.
+pub(crate) fn worker_command(cpus: Option<&Cpus>) -> anyhow::Result<WorkerCommand> {
     let program = env::current_exe().context("cannot find this executable")?;
     let mut args = vec!["worker".into()];
     if let Some(cpus) = cpus {
         args.extend(["--cpus".into(), cpus.to_string().into()]);
     }
+    Ok(WorkerCommand { program, args })
+}
+
+/// What the HTTP side is held to.
+pub(crate) fn http_limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes_max: config.limits.body_bytes_max,
+        heartbeat: config.limits.heartbeat(),
+        ..Limits::default()
+    }
+}
+
+/// The engine's limits.
+pub(crate) fn engine_config(
+    config: &Config,
+    pinned: &[Arc<Model>],
+    worker: WorkerCommand,
+) -> EngineConfig {
     let limits = &config.limits;
-    Ok(EngineConfig {
+    EngineConfig {
         memory: MemoryBudget {
             memory_bytes_max: config.memory.max_mb.map_or_else(memory_share, megabytes),
             domain_bytes_max: megabytes(config.memory.domain_max_mb),
@@ -36,8 +52,8 @@ pub(crate) fn engine_config(
         abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
         repetition_tokens_max: limits.repetition_tokens_max,
         saved_prompts: saved_prompts(config),
-        ..EngineConfig::new(WorkerCommand { program, args })
-    })
+        ..EngineConfig::new(worker)
+    }
 }
 
 fn saved_prompts(config: &Config) -> Option<SavedPromptsConfig> {

@@ -10,9 +10,12 @@ mod config;
 mod doctor;
 mod engine_config;
 mod listen;
+mod log;
+mod reload;
 mod runtime_profiles;
 mod runtimes;
 mod serve;
+mod signals;
 mod worker;
 
 use std::process::ExitCode;

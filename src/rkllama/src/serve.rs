@@ -1,28 +1,24 @@
 //! The `serve` role: puts the rooms together and keeps them until a signal.
 //!
-//! The end has three steps. New connections are refused and running answers get `limits.drain_ms`;
-//! then the engine ends what still runs with an error event; then the workers free the NPU. A
-//! second signal skips the first step.
+//! SIGHUP reads configuration, models and libraries again (`reload`). The end has three steps. New
+//! connections are refused and running answers get `limits.drain_ms`; then the engine ends what
+//! still runs with an error event; then the workers free the NPU. A second signal skips the first
+//! step.
 
-use std::{
-    io::{IsTerminal, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use rkllama_core::{Engine, KeepAlive, Model, Models};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
-use rkllama_http::Metrics;
+use rkllama_http::{Intake, Metrics};
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     board::{
@@ -32,9 +28,11 @@ use crate::{
     },
     cli::ServeArgs,
     config::Config,
-    engine_config::engine_config,
+    engine_config::{engine_config, http_limits, worker_command},
     listen,
-    runtimes::Libraries,
+    log::Log,
+    reload::{CurrentLibraries, Reload, preload_one_after_another, resolve_all},
+    signals::{Signals, Wish},
 };
 
 /// Threads for requests. They parse, render and pass tokens on; the NPU is what is slow.
@@ -49,7 +47,7 @@ const RESCAN_EVERY: Duration = Duration::from_secs(2);
 /// Runs the server until it is told to end.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::gather(args)?;
-    log_to_stderr(config.debug);
+    let log = Log::to_stderr(config.debug);
     raise_open_files();
     // Before there is a second thread: each begins with the mask of the one that starts it.
     let worker_cpus = if config.board.affinity { pin() } else { None };
@@ -59,7 +57,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(config, worker_cpus))
+    runtime.block_on(serve(args.clone(), config, log, worker_cpus))
 }
 
 fn raise_open_files() {
@@ -79,70 +77,72 @@ fn pin() -> Option<Cpus> {
     Some(workers)
 }
 
-fn log_to_stderr(debug: bool) {
-    let level = if debug { "debug,hyper=info" } else { "info" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // Otherwise it complains of a lost standard error on standard error, and panics.
-        .log_internal_errors(false)
-        .init();
-}
-
-async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> {
+async fn serve(
+    args: ServeArgs,
+    config: Config,
+    log: Log,
+    worker_cpus: Option<Cpus>,
+) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
-    let libraries = Arc::new(Libraries::of(&config));
+    let libraries = Arc::new(CurrentLibraries::find(&config));
     let preload = resolve_all(&config.preload, &models)?;
-    let engine_config = engine_config(&config, &preload, worker_cpus.as_ref())?;
+    let worker = worker_command(worker_cpus.as_ref())?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let engine = NpuEngine::new(engine_config, models.clone(), libraries, metrics.clone());
+    let engine = NpuEngine::new(
+        engine_config(&config, &preload, worker.clone()),
+        models.clone(),
+        libraries.clone(),
+        metrics.clone(),
+    );
     for problem in engine.problems() {
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
     rescan_in_background(models.clone());
+    let fallback = Arc::new(ArcSwapOption::from_pointee(config.fallback.chat.clone()));
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
-        models,
+        models: models.clone(),
         metrics,
-        fallback: config.fallback.chat.clone(),
+        fallback: fallback.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",
             config.models.display()
         )),
     };
-    let limits = rkllama_http::Limits {
-        body_bytes_max: config.limits.body_bytes_max,
-        heartbeat: config.limits.heartbeat(),
-        ..rkllama_http::Limits::default()
-    };
-    let app = rkllama_openapi::app(state, limits.clone());
+    let intake = Intake::new(http_limits(&config));
+    let app = rkllama_openapi::app(state, intake.clone());
     announce(&listeners)?;
     preload_one_after_another(engine.clone(), preload);
 
-    let drain = config.limits.drain();
-    let (stages, stage) = watch::channel(Stage::Serving);
-    let ender = tokio::spawn(end(signals, stages, drain, engine.clone()));
-    let stop = reached(stage, Stage::Draining);
-    let cut = rkllama_http::serve(listeners, app, &limits, stop, drain + FAREWELL).await;
+    let limits = intake.limits();
+    let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let reload = Reload {
+        args,
+        at_start: config,
+        in_force: in_force.clone(),
+        worker,
+        engine: engine.clone(),
+        models,
+        libraries,
+        intake,
+        fallback,
+        log,
+    };
+    let (draining, drain) = oneshot::channel();
+    let ender = tokio::spawn(heed(signals, reload, in_force, draining, engine.clone()));
+    let stop = async move { drain.await.unwrap_or_default() + FAREWELL };
+    let cut = rkllama_http::serve(listeners, app, &limits, stop).await;
     if cut > 0 {
         tracing::warn!(connections = cut, "cut off at the end of the drain");
     }
-    // Without anything to drain this comes before `end` gets to it.
+    // Without anything to drain this comes before `heed` gets to it.
     engine.shut_down().await;
     ender.abort();
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The models that were named in the configuration; a name that is none is a mistake to know at
-/// start.
-fn resolve_all(names: &[String], models: &Store) -> anyhow::Result<Vec<Arc<Model>>> {
-    names.iter().map(|name| models.resolve(name).context("`preload`")).collect()
 }
 
 /// Keeps the list of models true to their folder.
@@ -161,17 +161,6 @@ fn rescan_in_background(models: Arc<Store>) {
     });
 }
 
-/// Loads models in the background. A failure is logged where it happens and on `/health`.
-fn preload_one_after_another(engine: NpuEngine, models: Vec<Arc<Model>>) {
-    tokio::spawn(async move {
-        for model in models {
-            if let Err(error) = engine.load(&model, Some(KeepAlive::Forever)).await {
-                tracing::warn!(model = model.id, %error, "not preloaded");
-            }
-        }
-    });
-}
-
 /// One line for each address on standard output, for people and for programs that start this one.
 fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -182,53 +171,36 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Serving,
-    Draining,
-}
-
-async fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) {
-    // The sender is gone only when the end has been reached.
-    let _ = stage.wait_for(|stage| *stage >= wanted).await;
-}
-
-/// Waits for a signal, then for the drain or another signal, then stops the engine, which gives
-/// every stream that still runs its error event.
-async fn end(
+/// Reloads until it is told to end; then waits for the drain or another signal and stops the engine,
+/// which gives every stream that still runs its error event.
+async fn heed(
     mut signals: Signals,
-    stages: watch::Sender<Stage>,
-    drain: Duration,
+    reload: Reload,
+    in_force: Arc<ArcSwap<Config>>,
+    draining: oneshot::Sender<Duration>,
     engine: NpuEngine,
 ) {
-    signals.next().await;
+    // Not here: a disk that hangs must not keep the server from ending.
+    let (wishes, wish) = watch::channel(());
+    let reloader = tokio::spawn(reload_on(wish, reload));
+    while signals.next().await == Wish::Reload {
+        wishes.send_replace(());
+    }
+    reloader.abort();
+    let drain = in_force.load().limits.drain();
     tracing::info!(drain_ms = drain.as_millis(), "stopping");
-    stages.send_replace(Stage::Draining);
+    // The other side waits for nothing else.
+    let _ = draining.send(drain);
     tokio::select! {
         () = tokio::time::sleep(drain) => {}
-        () = signals.next() => tracing::info!("stopping at once"),
+        () = signals.end() => tracing::info!("stopping at once"),
     }
     engine.shut_down().await;
 }
 
-/// The two signals that mean "end".
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+/// One reload after the other; wishes that come during one are one more.
+async fn reload_on(mut wish: watch::Receiver<()>, reload: Reload) {
+    while wish.changed().await.is_ok() {
+        reload.run().await;
     }
 }

@@ -13,6 +13,7 @@ mod kv;
 mod metrics;
 mod model_files;
 mod refusals;
+mod reload;
 mod residency;
 mod runtimes;
 mod shutdown;

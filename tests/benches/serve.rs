@@ -8,20 +8,16 @@
     reason = "a benchmark prints, and a failure in it is a failure"
 )]
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use rkllama_tests::{Chat, Server, ServerSetup};
+use rkllama_tests::{Chat, Server, ServerSetup, children, cpu_s, status_kib};
 
 const STARTS: usize = 20;
 const REQUESTS: usize = 300;
 /// So many streams of so many tokens: CPU time is counted in steps of 10 ms.
 const STREAMS: u32 = 25;
 const STREAMED_TOKENS: u32 = 4000;
-const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() {
     // `cargo test --benches` and `cargo nextest` start benchmarks too: only `cargo bench` measures.
@@ -121,12 +117,6 @@ fn report(what: &str, times: &mut [Duration]) {
     println!("{what:<44} {:>9.2} ms median, {:.2} p90, {:.2} p99", at(50), at(90), at(99));
 }
 
-fn status_kib(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[allow(clippy::cast_precision_loss, reason = "kibibytes of one process")]
 fn mb(kib: u64) -> f64 {
     kib as f64 * 1024.0 / 1e6
@@ -134,21 +124,4 @@ fn mb(kib: u64) -> f64 {
 
 fn median_mb(sorted_kib: &[u64]) -> f64 {
     mb(sorted_kib[sorted_kib.len() / 2])
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let list = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
-        found.extend(list.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
-    }
-    found
-}
-
-/// User and system time of a process so far.
-fn cpu_s(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / CLOCK_TICKS_PER_SECOND
 }

@@ -69,6 +69,11 @@ impl Chat {
         Stream { bytes: Box::pin(response.bytes_stream()), text: String::new() }
     }
 
+    /// Sends it and reads the answer to its end, whichever form was asked for.
+    pub async fn ending(&self, server: &Server) -> Ending {
+        Ending::read(self.send(server).await).await
+    }
+
     /// Sends it and reads the stream to its end.
     pub async fn events(&self, server: &Server) -> Vec<Sse> {
         let response = self.clone().stream().send(server).await;
@@ -119,6 +124,68 @@ impl Answer {
     }
 }
 
+/// How an answer ended, whole or streamed: in exactly one way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    pub status: StatusCode,
+    /// The text of the answer, or what came of it.
+    pub text: String,
+    /// Why the answer is complete, or what went wrong.
+    pub end: Result<String, String>,
+    /// The error's code, of one that has a code.
+    pub code: Option<String>,
+}
+
+impl Ending {
+    /// Reads an answer to its end. Fails where it does not end as the API says: a whole answer with
+    /// a choice or an error in its shape, a stream with one of both and the end mark behind it.
+    pub async fn read(response: Response) -> Self {
+        let status = response.status();
+        let streamed = response
+            .headers()
+            .get("content-type")
+            .is_some_and(|kind| kind.to_str().unwrap().starts_with("text/event-stream"));
+        let body = response.text().await.unwrap();
+        if streamed {
+            assert_eq!(status, StatusCode::OK, "{body}");
+            return Self::of_stream(&body);
+        }
+        let body: Value = serde_json::from_str(&body).unwrap_or_else(|err| panic!("{err}: {body}"));
+        let choice = &body["choices"][0];
+        let text = choice["message"]["content"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(status == StatusCode::OK, choice.is_object(), "{status} {body}");
+        Self::with(status, text, &body["error"], &choice["finish_reason"])
+    }
+
+    /// The end of a stream with these events.
+    pub fn of_stream(body: &str) -> Self {
+        let events = Sse::parse(body);
+        let [chunks @ .., Sse::Done] = events.as_slice() else { panic!("no end mark: {body}") };
+        let chunk = |event: &Sse| match event {
+            Sse::Data(chunk) => Some(chunk.clone()),
+            Sse::Comment => None,
+            Sse::Done => panic!("an end mark in the middle: {body}"),
+        };
+        let ends = |chunk: &Value| {
+            !chunk["error"].is_null() || !chunk["choices"][0]["finish_reason"].is_null()
+        };
+        let mut ending = chunks.iter().filter_map(chunk).skip_while(|chunk| !ends(chunk));
+        let last = ending.next().unwrap_or_else(|| panic!("no end: {body}"));
+        for behind in ending {
+            assert!(behind["usage"].is_object() && !ends(&behind), "behind the end: {body}");
+        }
+        let reason = &last["choices"][0]["finish_reason"];
+        Self::with(StatusCode::OK, Sse::content(&events), &last["error"], reason)
+    }
+
+    fn with(status: StatusCode, text: String, error: &Value, finish: &Value) -> Self {
+        let words = |value: &Value| value.as_str().unwrap().to_owned();
+        assert_ne!(error.is_null(), finish.is_null(), "one of both: {error} {finish}");
+        let end = if error.is_null() { Ok(words(finish)) } else { Err(words(&error["message"])) };
+        Self { status, text, end, code: error["code"].as_str().map(str::to_owned) }
+    }
+}
+
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sse {
@@ -158,7 +225,7 @@ impl Sse {
 
 /// A stream that is being read.
 pub struct Stream {
-    bytes: Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<Bytes>>>>,
+    bytes: Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<Bytes>> + Send>>,
     text: String,
 }
 

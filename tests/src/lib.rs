@@ -14,11 +14,16 @@
 mod client;
 mod models;
 mod paths;
+mod process;
 mod server;
 mod trace;
 
 pub use client::{Answer, Chat, Sse, Stream, metric, metrics};
+pub use client::{Answer, Chat, Ending, Sse, Stream};
 pub use models::ModelDir;
 pub use paths::{executable, mock_library, repository, tokenizer_files};
-pub use server::{Server, ServerSetup, eventually, process_runs, until};
+pub use process::{
+    children, cpu_s, is_zombie, memory_kib, open_files, process_runs, status_kib, threads,
+};
+pub use server::{Server, ServerSetup, eventually, until};
 pub use trace::Trace;

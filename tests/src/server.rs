@@ -20,6 +20,9 @@ use crate::{ModelDir, Trace, executable, mock_library};
 /// that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The file of a live script, in the server's folder.
+const SCRIPT: &str = "script.toml";
+
 /// Waits for a condition; fails with `what` when it does not come true.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -42,12 +45,6 @@ pub async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>)
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Whether a process of this number runs. A zombie does not: who adopts orphans may be slow to reap.
-pub fn process_runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// What a test wants of its server.
@@ -121,6 +118,15 @@ impl ServerSetup {
     #[must_use]
     pub fn in_real_time(self, script: &str) -> Self {
         self.script(script).env("MOCK_NPU_SCALE", "1")
+    }
+
+    /// Has the mock follow a script in a file, which [`Server::rescript`] may rewrite while models
+    /// run, with the latencies of the script and of the model.
+    #[must_use]
+    pub fn live_script(self, script: &str) -> Self {
+        let file = self.dir.path().join(SCRIPT);
+        std::fs::write(&file, script).unwrap();
+        self.env("MOCK_NPU_SCRIPT", file).env("MOCK_NPU_SCALE", "1")
     }
 
     /// Adds lines to the configuration file.
@@ -223,6 +229,14 @@ impl Server {
     /// The folder that only this server uses.
     pub fn dir(&self) -> &Path {
         self.setup.as_ref().unwrap().dir.path()
+    }
+
+    /// What the mock is to do from the next load and the next run on. Needs a live script.
+    pub fn rescript(&self, script: &str) {
+        // Written beside and renamed: a run that begins now reads the old one or the new one.
+        let (file, beside) = (self.dir().join(SCRIPT), self.dir().join("script.new"));
+        std::fs::write(&beside, script).unwrap();
+        std::fs::rename(beside, file).unwrap();
     }
 
     /// Everything it has logged so far.

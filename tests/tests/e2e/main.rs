@@ -11,6 +11,7 @@ mod crashes;
 mod doctor;
 mod kv;
 mod metrics;
+mod faults;
 mod model_files;
 mod refusals;
 mod reload;

@@ -6,6 +6,7 @@
 mod answers;
 mod burdens;
 mod cancel;
+mod chaos;
 mod command_line;
 mod crashes;
 mod doctor;

@@ -31,6 +31,11 @@ impl Trace {
         self.of("return", function).count()
     }
 
+    /// How often the mock noted this: `hung`, `died`, `callback_reply`.
+    pub fn notes(&self, what: &str) -> usize {
+        self.of("note", what).count()
+    }
+
     /// The arguments of each call of a function.
     pub fn args(&self, function: &str) -> Vec<Value> {
         self.of("call", function).map(|line| line["args"].clone()).collect()

@@ -509,8 +509,7 @@ impl Scene {
         let mut stream = Chat::user("endless").with("model", "victim").open(&self.server).await;
         stream.until(["on", "on and", "on and on"][count - 1]).await;
         if fault.starts_with("hang") {
-            let hung = |line: &Value| line["event"] == "note" && line["call"] == "hung";
-            let hangs = || self.server.trace().0.iter().any(hung).then_some(());
+            let hangs = || (self.server.trace().notes("hung") == 1).then_some(());
             eventually("the run hangs", hangs).await;
         }
     }

@@ -16,6 +16,7 @@ mod faults;
 mod model_files;
 mod refusals;
 mod reload;
+mod regressions;
 mod residency;
 mod runtimes;
 mod shutdown;

@@ -13,6 +13,7 @@ mod doctor;
 mod kv;
 mod metrics;
 mod faults;
+mod lessons;
 mod model_files;
 mod refusals;
 mod reload;

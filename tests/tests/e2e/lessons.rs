@@ -1,0 +1,82 @@
+//! What other servers got wrong and which tests hold it here: `tests/lessons.toml` against the
+//! source tree, so that a test that is renamed or removed shows.
+
+use std::{collections::BTreeSet, fs};
+
+use rkllama_tests::repository;
+use toml::{Table, Value};
+
+/// Sections and how many lessons each has.
+const SECTIONS: [(&str, usize); 3] = [("C", 13), ("D", 19), ("I", 11)];
+
+fn lessons() -> Table {
+    toml::from_str(&fs::read_to_string(repository().join("tests/lessons.toml")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_lesson_is_held_or_has_a_reason() {
+    let expected: BTreeSet<String> = SECTIONS
+        .iter()
+        .flat_map(|(section, count)| (1..=*count).map(move |number| format!("{section}{number}")))
+        .collect();
+    let lessons = lessons();
+    assert_eq!(lessons.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    let faults: Vec<String> = lessons
+        .iter()
+        .filter_map(|(id, lesson)| Some(format!("{id}: {}", fault(lesson.as_table().unwrap())?)))
+        .collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// What is wrong with a lesson's entry.
+fn fault(lesson: &Table) -> Option<String> {
+    let known = ["must", "held_by", "not_applicable"];
+    if let Some(key) = lesson.keys().find(|key| !known.contains(&key.as_str())) {
+        return Some(format!("'{key}' is no answer"));
+    }
+    let text = |key: &str| lesson.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if text("must").is_none() {
+        return Some("what must be is not said".to_owned());
+    }
+    match (lesson.get("held_by").and_then(Value::as_array), text("not_applicable")) {
+        (None, Some(_)) => None,
+        (Some(tests), None) if !tests.is_empty() => {
+            tests.iter().find_map(|test| missing(test.as_str().unwrap()))
+        }
+        _ => Some("either held_by or not_applicable".to_owned()),
+    }
+}
+
+/// Why a test that is named as `file::function` is none.
+fn missing(test: &str) -> Option<String> {
+    let Some((file, function)) = test.rsplit_once("::") else {
+        return Some(format!("{test}: not of the form file::function"));
+    };
+    let Ok(source) = fs::read_to_string(repository().join(file)) else {
+        return Some(format!("{file} is not there"));
+    };
+    let Some((before, _)) = source.split_once(&format!("fn {function}(")) else {
+        return Some(format!("no {function} in {file}"));
+    };
+    // Attributes and comments stand between the function and the blank line or brace before it.
+    let from = before.rfind("\n\n").max(before.rfind("{\n")).unwrap_or(0);
+    let attributes = &before[from..];
+    if attributes.contains("#[ignore") {
+        return Some(format!("{test} is ignored"));
+    }
+    (!attributes.contains("test")).then(|| format!("{test} is no test"))
+}
+
+#[test]
+fn a_name_that_is_no_test_is_noticed() {
+    let here = "tests/tests/e2e/lessons.rs";
+    assert_eq!(missing(&format!("{here}::a_name_that_is_no_test_is_noticed")), None);
+    for wrong in [
+        "a_name_that_is_no_test_is_noticed".to_owned(),
+        "tests/nowhere.rs::a_name".to_owned(),
+        format!("{here}::renamed_long_ago"),
+        format!("{here}::lessons"),
+    ] {
+        assert!(missing(&wrong).is_some(), "{wrong}");
+    }
+}

@@ -18,8 +18,7 @@ mod process;
 mod server;
 mod trace;
 
-pub use client::{Answer, Chat, Sse, Stream, metric, metrics};
-pub use client::{Answer, Chat, Ending, Sse, Stream};
+pub use client::{Answer, Chat, Ending, Sse, Stream, metric, metrics};
 pub use models::ModelDir;
 pub use paths::{executable, mock_library, repository, tokenizer_files};
 pub use process::{

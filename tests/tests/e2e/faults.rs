@@ -67,6 +67,7 @@ const LEAVING: Cell = Not("strikes when a client leaves: the other rows of this 
 const NO_ENCODER: Cell = Not("the server opens no librknnrt.so: it has no encoders yet");
 const NO_IMAGES: Cell = Not("the server takes no images yet");
 const NO_DATA_MODES: Cell = Not("the server asks for no hidden layer and no logits yet");
+const OF_SAVED_PROMPTS: Cell = Not("no prompt is saved in this table: kv.rs has these");
 const A_DRAW: Cell = Not("draws from faults that have rows of their own");
 
 /// A fault of loads.
@@ -218,6 +219,9 @@ const TABLE: &[Row] = &[
         "crash_load_cache_after_abort",
         [IN_RUNS, IN_RUNS, IN_RUNS, IN_RUNS, Unnoticed("crash_load_cache_after_abort = true")],
     ),
+    ("crash_in_load_cache", never(OF_SAVED_PROMPTS)),
+    ("load_cache_fails", never(OF_SAVED_PROMPTS)),
+    ("save_cache_fails", never(OF_SAVED_PROMPTS)),
     ("stale_image", never(NO_IMAGES)),
     ("data_modes_without_finish", never(NO_DATA_MODES)),
     ("data_modes_with_finish", never(NO_DATA_MODES)),

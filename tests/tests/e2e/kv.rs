@@ -82,6 +82,28 @@ async fn the_second_turn_prefills_only_what_is_new(#[case] how: (&str, &str)) {
     server.stop();
 }
 
+/// The next turn's prompt leaves the last one's thoughts out, which are still in the cache.
+#[rstest]
+#[case::prefix(PREFIX)]
+#[case::append(APPEND)]
+#[tokio::test]
+async fn thoughts_that_the_history_leaves_out_are_computed_away(#[case] how: (&str, &str)) {
+    let script = "[[rule]]\nuser_contains = \"NPU\"\nthink = \"They ask about chips.\"\n\
+                  say = \"It computes.\"\n";
+    let fresh = setup((how.0, "off")).start();
+    let server = setup(how).script(script).start();
+    let first = Chat::user("What is an NPU?");
+    assert_eq!(first.ask(&server).await.finish(), "stop");
+    let mut messages = first.0["messages"].as_array().unwrap().clone();
+    messages.push(json!({"role": "assistant", "content": "It computes."}));
+    messages.push(json!({"role": "user", "content": "Say more."}));
+    let second = first.with("messages", messages).with("max_tokens", 8);
+    let answer = second.ask(&server).await;
+    assert_eq!(answer.content(), second.ask(&fresh).await.content());
+    assert!(cached(&answer) < prompt_tokens(&answer) - 5, "{}", answer.body["usage"]);
+    server.stop();
+}
+
 #[tokio::test]
 async fn without_reuse_every_prompt_is_computed_whole() {
     let server = setup(("1.3.0", "off")).start();

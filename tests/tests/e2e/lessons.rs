@@ -7,7 +7,7 @@ use rkllama_tests::repository;
 use toml::{Table, Value};
 
 /// Sections and how many lessons each has.
-const SECTIONS: [(&str, usize); 3] = [("C", 13), ("D", 19), ("I", 11)];
+const SECTIONS: [(&str, usize); 4] = [("C", 13), ("D", 19), ("E", 8), ("I", 11)];
 
 fn lessons() -> Table {
     toml::from_str(&fs::read_to_string(repository().join("tests/lessons.toml")).unwrap()).unwrap()

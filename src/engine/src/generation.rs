@@ -127,7 +127,7 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         let _permit = permit;
         let tokens_max = usize::try_from(room).unwrap_or(usize::MAX);
         let encoded = match &asked {
-            Asked::Chat(chat) => codec.encode_chat_within(&chat.messages, tokens_max)?,
+            Asked::Chat(chat) => codec.encode_chat_within(chat, tokens_max)?,
             Asked::Text(text) => codec.encode_text_within(text, tokens_max)?,
             Asked::Tokens(tokens) => codec.check_tokens(tokens)?,
         };

@@ -1,16 +1,17 @@
 //! The tokenizer and the template of one model: conversations in, token ids out.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
-use rkllama_core::{Message, Role, TextFiles};
+use rkllama_core::{Chat, Event, Message, Role, TextFiles, ToolChoice};
 use tokenizers::Tokenizer;
 
 use crate::{
-    RenderOptions, TextError,
+    AnswerParser, Capabilities, Formats, RenderOptions, TextError,
     bound::Bound,
     config::{TOKENIZER, TextConfig},
     eos,
     guard::{Guard, unguard},
+    history,
     template::ChatTemplate,
 };
 
@@ -21,6 +22,8 @@ pub struct Codec {
     guard: Guard,
     bound: Bound,
     eos_ids: Vec<i32>,
+    capabilities: Capabilities,
+    special_texts: HashMap<i32, String>,
     warnings: Vec<String>,
 }
 
@@ -52,13 +55,30 @@ pub enum Encoded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     guarded: String,
+    thinking: bool,
 }
 
 impl Rendered {
+    /// Whether the prompt has begun a thought, which the answer goes on with.
+    pub const fn is_thinking(&self) -> bool {
+        self.thinking
+    }
+
     /// The text as a person would read it. Not for tokenizing: see [`Codec::encode`].
     pub fn text(&self) -> Cow<'_, str> {
         unguard(&self.guarded)
     }
+}
+
+/// A conversation ready to be answered.
+#[derive(Debug)]
+pub struct ChatPrompt {
+    /// Its tokens.
+    pub encoded: Encoded,
+    /// The reader of the answer.
+    pub answer: AnswerParser,
+    /// What a prefix of the answer has begun: the answer's first events.
+    pub begun: Vec<Event>,
 }
 
 impl Codec {
@@ -71,46 +91,76 @@ impl Codec {
     /// # Errors
     /// [`TextError::File`] or [`TextError::Key`], naming the file and the key.
     pub fn new(files: &TextFiles) -> Result<Self, TextError> {
+        Self::with_formats(files, Formats::default())
+    }
+
+    /// As [`Codec::new`], with formats that are known better than the template tells.
+    ///
+    /// # Errors
+    /// As [`Codec::new`].
+    pub fn with_formats(files: &TextFiles, formats: Formats) -> Result<Self, TextError> {
         let config = TextConfig::parse(files)?;
         let mut tokenizer = parse_tokenizer(&files.tokenizer)?;
         let bound = Bound::of(&tokenizer);
         let guard = Guard::install(&mut tokenizer)?;
-        let has_chatml_tokens = tokenizer.token_to_id("<|im_start|>").is_some()
-            && tokenizer.token_to_id("<|im_end|>").is_some();
+        let has_token = |token: &str| tokenizer.token_to_id(token).is_some();
+        let has_chatml_tokens = has_token("<|im_start|>") && has_token("<|im_end|>");
         let tokens = config.named_tokens.clone();
-        let template = ChatTemplate::compile(config.template.clone(), has_chatml_tokens, tokens)?;
+        let (source, tool_source) = (config.template.clone(), config.tool_template.clone());
+        let template = ChatTemplate::compile(source, tool_source, has_chatml_tokens, tokens)?;
+        let capabilities = Capabilities::of(&template, has_token, formats);
 
         let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
+        let form = capabilities.tool_format.form();
+        let render =
+            |turns: &[Message]| template.render(&Chat::new(turns.to_vec()), &options, &form);
         // A template that refuses even this has other ways to tell its end of turn.
-        let render = |turns: &[Message]| template.render(turns, &options).ok();
-        let eos_ids = eos::eos_ids(&tokenizer, &config, render);
+        let eos_ids = eos::eos_ids(&tokenizer, &config, |turns| render(turns).ok());
         let mut warnings = Vec::new();
-        if let Err(err @ TextError::Render { .. }) = template.render(&eos::probe(), &options) {
+        if let Err(err @ TextError::Render { .. }) = render(&eos::probe()) {
             warnings.push(err.to_string());
         }
         if eos_ids.is_empty() {
             warnings.push(NO_EOS.to_owned());
         }
-        Ok(Self { tokenizer, template, guard, bound, eos_ids, warnings })
+        let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
+        Ok(Self {
+            tokenizer,
+            template,
+            guard,
+            bound,
+            eos_ids,
+            capabilities,
+            special_texts,
+            warnings,
+        })
     }
 
-    /// Renders a conversation with the model's own template.
+    /// Renders a conversation with the model's own template. One that goes on with its last
+    /// message ends with that message's words.
     ///
     /// # Errors
     /// [`TextError::Template`] in the template's own words, [`TextError::Render`] where it fails.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        options: &RenderOptions,
-    ) -> Result<Rendered, TextError> {
-        let guarded = |message: &Message| Message {
-            role: message.role,
-            content: self.guard.guard(&message.content).into_owned(),
-            name: message.name.as_deref().map(|name| self.guard.guard(name).into_owned()),
-            ..message.clone()
+    pub fn render(&self, chat: &Chat, options: &RenderOptions) -> Result<Rendered, TextError> {
+        let chat = history::guarded(chat, |text| self.guard.guard(text).into_owned());
+        let form = self.capabilities.tool_format.form();
+        let last = chat.messages.last().filter(|last| {
+            chat.continue_last && last.role == Role::Assistant && !last.content.trim().is_empty()
+        });
+        let reasoning = self.capabilities.reasoning_format;
+        let Some(last) = last else {
+            let guarded = self.template.render(&chat, options, &form)?;
+            let thinking = options.add_generation_prompt && reasoning.is_opened_by(&guarded);
+            return Ok(Rendered { guarded, thinking });
         };
-        let messages: Vec<Message> = messages.iter().map(guarded).collect();
-        Ok(Rendered { guarded: self.template.render(&messages, options)? })
+        let options = RenderOptions { add_generation_prompt: false, ..options.clone() };
+        let whole = self.template.render(&chat, &options, &form)?;
+        let cut = history::continued(&whole, &last.content).ok_or_else(|| TextError::Template {
+            reason: "the template leaves out the message that the answer is to go on with"
+                .to_owned(),
+        })?;
+        let thinking = reasoning.is_open_in(&last.content);
+        Ok(Rendered { guarded: cut.into_owned(), thinking })
     }
 
     /// The token ids of a rendered conversation. Nothing is added: what belongs at the beginning
@@ -126,8 +176,8 @@ impl Codec {
     ///
     /// # Errors
     /// As [`Codec::render`] and [`Codec::encode`].
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i32>, TextError> {
-        self.encode(&self.render(messages, &RenderOptions::default())?)
+    pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<i32>, TextError> {
+        self.encode(&self.render(chat, &RenderOptions::default())?)
     }
 
     /// The token ids of a conversation that is to be answered now, with little work for one that
@@ -135,20 +185,73 @@ impl Codec {
     ///
     /// # Errors
     /// As [`Codec::encode_chat`].
-    pub fn encode_chat_within(
+    pub fn encode_chat_within(&self, chat: &Chat, tokens_max: usize) -> Result<Encoded, TextError> {
+        self.prompt(chat, None, tokens_max).map(|prompt| prompt.encoded)
+    }
+
+    /// A conversation that is to be answered now, with the reader of its answer. With a `prefix`
+    /// the answer begins with that text, which the model goes on from: a thought that the prompt
+    /// begins is ended before it, and where a request can switch thinking off, it is off.
+    ///
+    /// # Errors
+    /// As [`Codec::encode_chat`].
+    pub fn prompt(
         &self,
-        messages: &[Message],
+        chat: &Chat,
+        prefix: Option<&str>,
         tokens_max: usize,
-    ) -> Result<Encoded, TextError> {
-        // Templates write something for each message, and all of what the user said last.
-        let said_last = messages.iter().rfind(|message| message.role == Role::User);
-        let said_last = said_last.map_or(0, |message| self.bound.tokens_min(&message.content));
-        let tokens_min = said_last.max(messages.len());
-        if tokens_min > tokens_max {
-            return Ok(Encoded::TooLong { tokens_min });
+    ) -> Result<ChatPrompt, TextError> {
+        let mut answer = self.answer(chat, false);
+        if let Some(tokens_min) = self.tokens_min(chat).filter(|min| *min > tokens_max) {
+            let encoded = Encoded::TooLong { tokens_min };
+            return Ok(ChatPrompt { encoded, answer, begun: Vec::new() });
         }
-        let rendered = self.render(messages, &RenderOptions::default())?;
-        self.encode_within(&rendered, tokens_max)
+        let Some(prefix) = prefix else {
+            let rendered = self.render(chat, &RenderOptions::default())?;
+            answer = self.answer(chat, rendered.thinking);
+            let encoded = self.encode_within(&rendered, tokens_max)?;
+            return Ok(ChatPrompt { encoded, answer, begun: Vec::new() });
+        };
+        let chat = Chat { thinking: Some(false), ..chat.clone() };
+        let mut rendered = self.render(&chat, &RenderOptions::default())?;
+        if rendered.thinking {
+            rendered.guarded.push_str(&self.capabilities.reasoning_format.ended());
+        }
+        rendered.guarded.push_str(prefix);
+        let begun = answer.push(prefix);
+        let encoded = self.encode_within(&rendered, tokens_max)?;
+        Ok(ChatPrompt { encoded, answer, begun })
+    }
+
+    /// The reader of an answer to this conversation, which begins inside a thought or not.
+    pub fn answer(&self, chat: &Chat, thinking: bool) -> AnswerParser {
+        AnswerParser::new(&self.capabilities, chat, thinking)
+    }
+
+    /// The text that begins a call as the conversation's `tool_choice` demands it, in the form of
+    /// [`crate::ToolFormat::form`]: to be given to [`Codec::prompt`]. `None` where no call is
+    /// demanded, or where the form has nothing before a name that is left to the model.
+    ///
+    /// It does not end with a blank, even where the form has one before the arguments: models write
+    /// it together with the brace.
+    pub fn forced_prefix(&self, chat: &Chat) -> Option<String> {
+        let form = self.capabilities.tool_format.form();
+        let prefix = match (&chat.tool_choice, chat.tools.as_slice()) {
+            (ToolChoice::None | ToolChoice::Auto, _) => return None,
+            (ToolChoice::Named(name), _) => form.begin(name),
+            (ToolChoice::Required, [tool]) => form.begin(&tool.name),
+            (ToolChoice::Required, _) => form.begin_any(),
+        };
+        let prefix = prefix.trim_end_matches(' ');
+        (!prefix.is_empty()).then(|| prefix.to_owned())
+    }
+
+    /// A prompt of this conversation has at least so many tokens.
+    fn tokens_min(&self, chat: &Chat) -> Option<usize> {
+        // Templates write something for each message, and all of what the user said last.
+        let said_last = chat.messages.iter().rfind(|message| message.role == Role::User);
+        let said_last = said_last.map(|message| self.bound.tokens_min(&message.content));
+        said_last.into_iter().chain([chat.messages.len()]).max()
     }
 
     /// The token ids of a text that is not part of a conversation, with little work for one that has
@@ -222,6 +325,23 @@ impl Codec {
         &self.eos_ids
     }
 
+    /// What the model can do besides talking.
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Whether the runtime must not leave special tokens out of its text, because calls or thoughts
+    /// are marked with some. The others are then to be taken out: see [`Codec::special_text`].
+    pub fn needs_special_tokens(&self) -> bool {
+        self.special_texts.values().any(|text| !text.is_empty())
+    }
+
+    /// What a special token is in an answer: its own text where that marks a call or a thought,
+    /// otherwise nothing. `None` for ordinary tokens, whose text the runtime knows.
+    pub fn special_text(&self, id: i32) -> Option<&str> {
+        self.special_texts.get(&id).map(String::as_str)
+    }
+
     /// What is wrong with the model's files although they can be used, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -239,6 +359,24 @@ impl Codec {
 fn ids_of(ids: &[u32]) -> Result<Vec<i32>, TextError> {
     let too_large = |id: &u32| TextError::Tokenize { reason: format!("id {id} is too large") };
     ids.iter().map(|id| i32::try_from(*id).map_err(|_| too_large(id))).collect()
+}
+
+/// The text of each special token in an answer. Those that end an answer are no part of it.
+fn special_texts(
+    tokenizer: &Tokenizer,
+    capabilities: &Capabilities,
+    eos_ids: &[i32],
+) -> HashMap<i32, String> {
+    let mut marks = capabilities.reasoning_format.special_marks();
+    marks.extend(capabilities.tool_format.marks());
+    let added = tokenizer.get_added_tokens_decoder().into_iter();
+    let special = added.filter(|(_, token)| token.special);
+    let with_text = special.filter_map(|(id, token)| {
+        let id = i32::try_from(id).ok()?;
+        let shown = !eos_ids.contains(&id) && marks.iter().any(|m| m.contains(&token.content));
+        Some((id, if shown { token.content } else { String::new() }))
+    });
+    with_text.collect()
 }
 
 impl fmt::Debug for Codec {

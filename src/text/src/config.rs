@@ -29,20 +29,23 @@ pub(crate) struct TextConfig {
     pub(crate) eos_ids: Vec<i32>,
     /// The model's own template.
     pub(crate) template: Option<TemplateSource>,
+    /// Another one for conversations with tools, where its makers wrote two.
+    pub(crate) tool_template: Option<TemplateSource>,
 }
 
 impl TextConfig {
     pub(crate) fn parse(files: &TextFiles) -> Result<Self, TextError> {
         let tokenizer = parse_object(TOKENIZER_CONFIG, files.tokenizer_config.as_deref())?;
         let generation = parse_object(GENERATION_CONFIG, files.generation_config.as_deref())?;
-        let template = match &files.chat_template {
-            Some(text) => Some(TemplateSource { file: CHAT_TEMPLATE, text: text.clone() }),
-            None => template_in(&tokenizer)?,
+        let (template, tool_template) = match &files.chat_template {
+            Some(text) => (Some(TemplateSource { file: CHAT_TEMPLATE, text: text.clone() }), None),
+            None => templates_in(&tokenizer)?,
         };
         Ok(Self {
             named_tokens: named_tokens(&tokenizer)?,
             eos_ids: eos_ids(&generation)?,
             template,
+            tool_template,
         })
     }
 
@@ -84,28 +87,38 @@ fn named_tokens(config: &Map<String, Value>) -> Result<Vec<(String, String)>, Te
     Ok(tokens)
 }
 
-/// One template, or the one called `default` of several.
-fn template_in(config: &Map<String, Value>) -> Result<Option<TemplateSource>, TextError> {
+type Templates = (Option<TemplateSource>, Option<TemplateSource>);
+
+/// One template, or those called `default` and `tool_use` of several: the names that the reference
+/// knows.
+fn templates_in(config: &Map<String, Value>) -> Result<Templates, TextError> {
     let error = |reason: &str| key_error(TOKENIZER_CONFIG, "chat_template", reason);
     let found = |text: &str| TemplateSource { file: TOKENIZER_CONFIG, text: text.to_owned() };
     match config.get("chat_template") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(found(text))),
+        None | Some(Value::Null) => Ok((None, None)),
+        Some(Value::String(text)) => Ok((Some(found(text)), None)),
         Some(Value::Array(list)) => {
             let field =
                 |item: &Value, key| item.get(key).and_then(Value::as_str).map(str::to_owned);
             let mut names = Vec::new();
+            let (mut default, mut tool_use) = (None, None);
             for item in list {
                 let (Some(name), Some(text)) = (field(item, "name"), field(item, "template"))
                 else {
                     return Err(error("expected a list of {\"name\", \"template\"}"));
                 };
-                if name == "default" {
-                    return Ok(Some(found(&text)));
+                match name.as_str() {
+                    "default" if default.is_none() => default = Some(found(&text)),
+                    "tool_use" => tool_use = Some(found(&text)),
+                    _ => {}
                 }
                 names.push(name);
             }
-            Err(error(&format!("none is called 'default', only: {}", names.join(", "))))
+            if default.is_none() {
+                let names = names.join(", ");
+                return Err(error(&format!("none is called 'default', only: {names}")));
+            }
+            Ok((default, tool_use))
         }
         Some(_) => Err(error("expected a string or a list of {\"name\", \"template\"}")),
     }

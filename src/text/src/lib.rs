@@ -1,4 +1,4 @@
-//! Text machines: chat templates, tokenizers, stop strings.
+//! Text machines: chat templates, tokenizers, stop strings, thoughts and calls of tools.
 //!
 //! Pure: files come in as bytes ([`rkllama_core::TextFiles`]), nothing here reads a disk, a socket
 //! or the environment. Tokens are the truth of the whole server (what the NPU sees, what is
@@ -6,19 +6,29 @@
 //! conversation are those the model's makers would get from the same files.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod bound;
+mod capabilities;
 mod codec;
 mod config;
 mod eos;
 mod error;
 mod guard;
+mod history;
+mod probe;
 mod python;
+mod reasoning;
 mod stop;
 mod template;
+mod tools;
 mod utf8;
 
-pub use codec::{Codec, Encoded, Rendered};
+pub use answer::AnswerParser;
+pub use capabilities::{Capabilities, Formats};
+pub use codec::{ChatPrompt, Codec, Encoded, Rendered};
 pub use error::TextError;
+pub use reasoning::ReasoningFormat;
 pub use stop::{Passed, StopStrings};
 pub use template::RenderOptions;
+pub use tools::{CallForm, ToolFormat, UnknownFormat};
 pub use utf8::Utf8Assembler;

@@ -6,6 +6,85 @@ use minijinja::{
     Error, ErrorKind, State, Value,
     value::{Kwargs, ValueKind, from_args},
 };
+use rkllama_core::{Tool, ToolCall};
+use serde_json::json;
+
+use crate::TextError;
+
+/// Variables that a client's own may not take the place of.
+const OWN_VARIABLES: &[&str] =
+    &["messages", "tools", "xml_tools", "documents", "add_generation_prompt", "strftime_now"];
+
+/// A JSON value as templates see it, the order of its keys kept.
+fn value(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => ().into(),
+        Json::Bool(bool) => bool.into(),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => number.into(),
+            (None, Some(number)) => number.into(),
+            (None, None) => number.as_f64().unwrap_or_default().into(),
+        },
+        Json::String(text) => text.into(),
+        Json::Array(items) => items.into_iter().map(value).collect(),
+        Json::Object(fields) => Value::from_pairs(fields.into_iter().map(|(k, v)| (k, value(v)))),
+    }
+}
+
+/// A tool in OpenAI's shape, as the reference passes it on.
+pub(crate) fn tool(tool: &Tool) -> Value {
+    let nothing = || json!({"type": "object", "properties": {}});
+    let parameters = tool.parameters.as_deref().map(|json| serde_json::from_str(json));
+    // The API layer has checked it; templates read the properties of every tool.
+    let parameters = parameters.and_then(Result::ok).unwrap_or_else(nothing);
+    let mut function = vec![("name", Value::from(tool.name.as_str()))];
+    if let Some(description) = &tool.description {
+        function.push(("description", description.as_str().into()));
+    }
+    function.push(("parameters", value(parameters)));
+    Value::from_pairs([("type", "function".into()), ("function", Value::from_pairs(function))])
+}
+
+/// A call in OpenAI's shape, but with the arguments as an object: what templates expect.
+pub(crate) fn tool_call(call: &ToolCall, arguments_as_text: bool) -> Value {
+    let text = || Value::from(call.arguments.as_str());
+    let arguments = match serde_json::from_str::<serde_json::Value>(&call.arguments) {
+        Ok(arguments) if !arguments_as_text => value(arguments),
+        Ok(_) | Err(_) => text(),
+    };
+    let function =
+        Value::from_pairs([("name", call.name.as_str().into()), ("arguments", arguments)]);
+    Value::from_pairs([
+        ("id", call.id.as_str().into()),
+        ("type", "function".into()),
+        ("function", function),
+    ])
+}
+
+/// Variables that a client gives to the template.
+pub(crate) fn variables(json: &str) -> Result<Vec<(String, Value)>, TextError> {
+    let refused = |err: serde_json::Error| TextError::Template {
+        reason: format!("the template's variables are no JSON object: {err}"),
+    };
+    let variables: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(json).map_err(refused)?;
+    let free = variables.into_iter().filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()));
+    Ok(free.map(|(name, value)| (name, self::value(value))).collect())
+}
+
+/// A value as [`tojson`] writes it without further wishes; empty for what is not JSON.
+pub(crate) fn to_json(value: &Value) -> String {
+    let mut writer = JsonWriter {
+        text: String::new(),
+        item: ", ",
+        key: ": ",
+        indent: None,
+        sort_keys: false,
+        depth: 0,
+    };
+    if writer.value(value).is_ok() { writer.text } else { String::new() }
+}
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, as the reference's `tojson` filter calls it;
 /// `separators` and `sort_keys` are honoured, Jinja's own escaping of `<` and `&` is not wanted.

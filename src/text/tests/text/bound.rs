@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use rkllama_core::{Message, Role};
+use rkllama_core::{Chat, Message, Role};
 use rkllama_text::{Encoded, RenderOptions};
 use rstest::rstest;
 use serde_json::json;
@@ -78,7 +78,7 @@ fn thirty_megabytes_are_refused_at_once(#[case] text: &str) {
 #[test]
 fn more_messages_than_tokens_do_not_fit() {
     let codec = Tiny::chatml().template(CHATML).codec();
-    let messages = vec![Message::new(Role::Assistant, ""); 101];
+    let messages = Chat::new(vec![Message::new(Role::Assistant, ""); 101]);
     let refused = codec.encode_chat_within(&messages, 100).unwrap();
     assert_eq!(refused, Encoded::TooLong { tokens_min: 101 });
 }

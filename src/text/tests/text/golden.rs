@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 use insta::assert_debug_snapshot;
-use rkllama_core::{Message, Role};
+use rkllama_core::{Chat, Message, Role, Tool, ToolCall};
 use rkllama_text::{Codec, RenderOptions, TextError};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -17,25 +17,45 @@ fn cases(name: &str) -> Vec<Value> {
     serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap()
 }
 
-fn messages(case: &Value) -> Vec<Message> {
+/// A case's conversation, as the API would pass it on.
+fn chat(case: &Value) -> Chat {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let call = |call: &Value| ToolCall {
+        id: text(&call["id"]).unwrap(),
+        name: text(&call["function"]["name"]).unwrap(),
+        arguments: text(&call["function"]["arguments"]).unwrap(),
+    };
     let message = |message: &Value| Message {
-        name: message["name"].as_str().map(str::to_owned),
+        name: text(&message["name"]),
+        reasoning: text(&message["reasoning_content"]),
+        tool_calls: message["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
+        tool_call_id: text(&message["tool_call_id"]),
         ..Message::new(
             serde_json::from_value::<Role>(message["role"].clone()).unwrap(),
             message["content"].as_str().unwrap(),
         )
     };
-    case["messages"].as_array().unwrap().iter().map(message).collect()
+    let tool = |tool: &Value| Tool {
+        name: text(&tool["function"]["name"]).unwrap(),
+        description: text(&tool["function"]["description"]),
+        parameters: Some(tool["function"]["parameters"].to_string()),
+        strict: false,
+    };
+    Chat {
+        tools: case["tools"].as_array().into_iter().flatten().map(tool).collect(),
+        thinking: case["enable_thinking"].as_bool(),
+        continue_last: case["continue_final_message"].as_bool().unwrap_or(false),
+        ..Chat::new(case["messages"].as_array().unwrap().iter().map(message).collect())
+    }
 }
 
 fn check(codec: &Codec, case: &Value) {
     let name = &case["name"];
     let options = RenderOptions {
         add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap_or(true),
-        enable_thinking: case["enable_thinking"].as_bool(),
         ..RenderOptions::default()
     };
-    let rendered = codec.render(&messages(case), &options);
+    let rendered = codec.render(&chat(case), &options);
     if let Some(error) = case["error"].as_str() {
         let expected = TextError::Template { reason: error.to_owned() };
         assert_eq!(rendered.unwrap_err(), expected, "{name}");
@@ -76,27 +96,39 @@ fn constructs_of_real_templates_render_as_in_python() {
 }
 
 fn render_construct(template: &str) -> Result<String, String> {
-    let messages = [
+    let chat = Chat::new(vec![
         Message::new(Role::System, "Be brief. "),
         Message::new(Role::User, "How many rivers?! \n"),
         Message::new(Role::Assistant, "<think>\nx\n</think>\n\nThree."),
-    ];
+    ]);
     let tiny = Tiny::bare().template(template);
     let tiny = tiny.config("bos_token", json!("<s>"));
     let tiny = tiny.config("eos_token", json!({"content": "</s>", "lstrip": false}));
     let codec = Codec::new(&tiny.files()).map_err(|err| err.to_string())?;
-    let rendered = codec.render(&messages, &RenderOptions::default());
+    let rendered = codec.render(&chat, &RenderOptions::default());
     rendered.map(|rendered| rendered.text().into_owned()).map_err(|err| err.to_string())
+}
+
+#[test]
+fn tools_and_calls_are_written_as_in_python() {
+    let cases = cases("tools.json");
+    assert!(cases.len() > 15);
+    for case in cases {
+        let template = case["template"].as_str().unwrap();
+        let codec = Tiny::bare().template(template).codec();
+        let rendered = codec.render(&chat(&case), &RenderOptions::default()).unwrap();
+        assert_eq!(rendered.text(), case["text"].as_str().unwrap(), "{}: {template}", case["name"]);
+    }
 }
 
 #[test]
 fn a_real_conversation_reads_like_this() {
     let Some(codec) = real_codec("qwen3") else { return };
-    let messages = [
+    let chat = Chat::new(vec![
         Message::new(Role::System, "Answer briefly."),
         Message::new(Role::User, "What is an NPU?"),
-    ];
-    let rendered = codec.render(&messages, &RenderOptions::default()).unwrap();
+    ]);
+    let rendered = codec.render(&chat, &RenderOptions::default()).unwrap();
     assert_debug_snapshot!(rendered.text(), @r#""<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nWhat is an NPU?<|im_end|>\n<|im_start|>assistant\n""#);
     assert_debug_snapshot!(codec.encode(&rendered).unwrap().len(), @"22");
 }

@@ -1,7 +1,7 @@
 //! Nobody opens or closes a turn from inside a message.
 
 use proptest::prelude::*;
-use rkllama_core::{Message, Role};
+use rkllama_core::{Chat, Message, Role};
 use rkllama_text::RenderOptions;
 use rstest::rstest;
 use serde_json::json;
@@ -69,7 +69,7 @@ fn the_name_of_a_speaker_is_guarded_too() {
     let template = "{% for m in messages %}<|im_start|>{{ m.name }}<|im_end|>{% endfor %}";
     let codec = Tiny::chatml().template(template).codec();
     let name = Some("<|im_end|>x".to_owned());
-    let ids = codec.encode_chat(&[Message { name, ..Message::new(Role::User, "") }]);
+    let ids = codec.encode_chat(&Chat::new(vec![Message { name, ..Message::new(Role::User, "") }]));
     let mut expected = vec![START];
     expected.extend(bytes_as_ids("<|im_end|>x"));
     expected.push(END);
@@ -115,7 +115,7 @@ fn templates_see_a_guarded_message_as_it_was_where_they_look() {
                     {{ messages[0].content.split('</think>')[-1] | trim }}";
     let codec = Tiny::chatml().template(template).codec();
     let message = Message::new(Role::Assistant, "<think><|im_end|></think>\n\nx <|im_end|> ");
-    let rendered = codec.render(&[message], &RenderOptions::default()).unwrap();
+    let rendered = codec.render(&Chat::new(vec![message]), &RenderOptions::default()).unwrap();
     assert_eq!(rendered.text(), "True x <|im_end|>");
 }
 

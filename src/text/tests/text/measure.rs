@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rkllama_core::{Message, Role};
+use rkllama_core::{Chat, Message, Role};
 use rkllama_text::{Codec, RenderOptions, StopStrings, Utf8Assembler};
 
 use crate::support::{read_files, tokenizer_folder, user};
@@ -38,7 +38,10 @@ fn cost_of_a_codec() {
         let codec = Codec::new(&read_files(&folder)).unwrap();
         println!("{name}: load {:?}, resident +{} MB", start.elapsed(), resident_mb() - before);
 
-        let chat = [Message::new(Role::System, "Answer briefly."), Message::new(Role::User, "Hi")];
+        let chat = Chat::new(vec![
+            Message::new(Role::System, "Answer briefly."),
+            Message::new(Role::User, "Hi"),
+        ]);
         let short = best(200, || drop(codec.encode_chat(&chat).unwrap()));
         println!("{name}: a short chat {short:?}");
         let words = "The quick brown fox jumps over the lazy dog, again. ".repeat(1200);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rkllama_core::{EngineError, Message, Role};
+use rkllama_core::{Chat, EngineError, Message, Role};
 use rkllama_text::{RenderOptions, TextError};
 use rstest::rstest;
 
@@ -15,8 +15,8 @@ const NO_SYSTEM: &str = "\
 {{- m.role + ': ' + m.content + '\n' }}
 {%- endfor %}";
 
-fn conversation(turns: &[(Role, &str)]) -> Vec<Message> {
-    turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
+fn conversation(turns: &[(Role, &str)]) -> Chat {
+    Chat::new(turns.iter().map(|(role, content)| Message::new(*role, *content)).collect())
 }
 
 fn render(template: &str, turns: &[(Role, &str)]) -> Result<String, TextError> {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use rkllama_core::{Message, Role, TextFiles};
+use rkllama_core::{Chat, Message, Role, TextFiles};
 use rkllama_text::Codec;
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -122,8 +122,8 @@ pub(crate) fn bytes_as_ids(text: &str) -> Vec<i32> {
     text.bytes().map(|byte| IDS[usize::from(byte)]).collect()
 }
 
-pub(crate) fn user(content: &str) -> Vec<Message> {
-    vec![Message::new(Role::User, content)]
+pub(crate) fn user(content: &str) -> Chat {
+    Chat::new(vec![Message::new(Role::User, content)])
 }
 
 /// A real tokenizer's folder; `None`, visibly, where it was not fetched, which CI does not forgive.

@@ -3,7 +3,7 @@
 
 Rendering is that of `transformers`, token ids that of `tokenizers` with its C regular expressions:
 other implementations than ours of template engine and pre-tokenizer. Needs `pip install
-transformers tokenizers jinja2` (written with 5.23.0, 0.23.3, 3.1.6) and ci/tokenizers.
+transformers tokenizers jinja2` (written with 5.24.0, 0.23.3, 3.1.6) and ci/tokenizers.
 
     generate.py TOKENIZERS_DIR            writes the files beside this script
     generate.py TOKENIZERS_DIR OUT SEED   writes random conversations to OUT, for a longer look
@@ -48,11 +48,47 @@ CONVERSATIONS = {
     "assistant last": ENGLISH[:2],
     "empty": [say("user", "")],
     "named": [say("user", "Hi", name="ann")],
-    "tool": [*ENGLISH[:1], say("assistant", "Looking."), say("tool", '{"rivers": 3}'),
-             say("tool", "[]"), say("user", "So?")],
     "roles do not alternate": [say("user", "a"), say("user", "b")],
     **{f"text {index}": [say("user", text)] for index, text in enumerate(PLAIN)},
 }
+
+TOOLS = [
+    {"type": "function", "function": {
+        "name": "get_weather", "description": "The weather <now> & \"soon\" in a caf\u00e9's city.",
+        "parameters": {"type": "object", "properties": {
+            "location": {"type": "string", "description": "A city"},
+            "days": {"type": "integer", "minimum": 1, "default": 2.0, "enum": [1, 2, 1e3]},
+            "nested": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "number"}}]},
+        }, "required": ["location"], "additionalProperties": False}}},
+    {"type": "function", "function": {
+        "name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}}},
+]
+
+
+def call(name, arguments, index=0):
+    return {"id": f"call_{index}", "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}
+
+
+AQUILA = call("get_weather", {"location": "L'Aquila \"x\" \u00e9\n", "days": 2, "nested": [1, 2.5, None, True]})
+LOOP = [say("user", "Weather?"),
+        say("assistant", "", reasoning_content="They want the weather.", tool_calls=[AQUILA, call("now", {}, 1)]),
+        say("tool", '{"sky": "clear"}', tool_call_id="call_0"), say("tool", "noon", tool_call_id="call_1")]
+TOOL_CONVERSATIONS = {
+    "tools": [say("user", "Hi")],
+    "tools and system": [say("system", "Be kind."), say("user", "Hi")],
+    "results to be answered": LOOP,
+    "text before a call": [LOOP[0], say("assistant", "Let me see.", tool_calls=[AQUILA]), LOOP[2]],
+    "thought and answered": [*LOOP, say("assistant", "Clear.", reasoning_content="Said so."), say("user", "Thanks")],
+    "two rounds": [*LOOP[:3], say("assistant", "", tool_calls=[call("now", {}, 2)]), say("tool", "one", tool_call_id="call_2")],
+}
+
+# Ways in which templates write tools down, none of them a real model's.
+TOOL_TEMPLATES = [
+    "{% for tool in tools %}{{ tool.function.name }}: {{ tool | tojson(indent=2) }}\n{% endfor %}{% for m in messages %}{{ m.role }}|{{ m.content }}|{% for c in m.tool_calls %}{{ c.function.name }}={{ c.function.arguments | tojson }}{{ c.id }};{% endfor %}{{ m.tool_call_id }}\n{% endfor %}",
+    "{% if tools is not none %}{% for tool in tools %}{%- for key, value in tool.function.items() %}{{ key }}={{ value | tojson if value is not string else value }},{%- endfor %}{% endfor %}{% endif %}{% for m in messages %}{% if 'tool_calls' in m %}{% for c in m['tool_calls'] %}{% for k, v in c['function']['arguments'].items() %}<{{ k }}>{{ v if v is string else v | tojson }}</{{ k }}>{% endfor %}{% endfor %}{% elif m['role'] == 'tool' %}[{{ m['content'] }}]{% else %}{{ m['content'] }}{% endif %}{% endfor %}",
+    "{% for tool in tools or [] %}{% for name, p in tool.function.parameters.properties | items %}{{ name }}:{{ p.type | default('any') }}{{ '' if name in tool.function.parameters.required else '?' }} {% endfor %}{% endfor %}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{% set f = c.function %}{% if f.arguments is string %}text{% else %}{{ f.arguments | tojson }}{% endif %}{% endfor %}{% endfor %}",
+]
 
 # `@` stands for the control tokens of each model in turn.
 INJECTIONS = [
@@ -70,6 +106,15 @@ CONTROL = {
 }
 
 
+def with_objects(message):
+    """Arguments of calls as objects: what the reference wants of who calls it."""
+    if "tool_calls" not in message:
+        return message
+    calls = [{**c, "function": {**c["function"], "arguments": json.loads(c["function"]["arguments"])}}
+             for c in message["tool_calls"]]
+    return {**message, "tool_calls": calls}
+
+
 class Model:
     def __init__(self, folder):
         config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -84,6 +129,7 @@ class Model:
 
     def render(self, messages, **options):
         options = {"add_generation_prompt": True, **options}
+        messages = [with_objects(message) for message in messages]
         texts, _ = render_jinja_template(
             [messages], chat_template=self.template, **options, **self.variables)
         return texts[0]
@@ -129,6 +175,13 @@ def cases(model, control):
     yield model.case("no generation prompt", ENGLISH, add_generation_prompt=False)
     yield model.case("thinking off", ENGLISH, enable_thinking=False)
     yield model.case("thinking on", ENGLISH, enable_thinking=True)
+    yield model.case("continued", [*ENGLISH, say("assistant", "The ")], add_generation_prompt=False,
+                     continue_final_message=True)
+    if "tool_calls" in model.template:
+        for name, messages in TOOL_CONVERSATIONS.items():
+            yield model.case(name, messages, tools=TOOLS)
+            yield model.case(f"{name}, thinking off", messages, tools=TOOLS, enable_thinking=False)
+        yield model.case("calls without tools", LOOP)
     for index, content in enumerate(INJECTIONS):
         yield model.injection(f"injection {index}", content, control)
 
@@ -191,6 +244,16 @@ def constructs():
             yield {**case, "error": str(err)}
 
 
+def tool_templates():
+    for template in TOOL_TEMPLATES:
+        for name, messages in TOOL_CONVERSATIONS.items():
+            texts, _ = render_jinja_template(
+                [[with_objects(message) for message in messages]], chat_template=template,
+                tools=TOOLS, add_generation_prompt=True)
+            yield {"template": template, "name": name, "messages": messages, "tools": TOOLS,
+                   "text": texts[0]}
+
+
 def random_cases(model, control, seed):
     chance = random.Random(seed)
     pieces = [*PLAIN, " ", "\n", "  ", "\t", "'s", "1", "23", "456", "7890", "é", "ß", "日", "😀", "\u0301", "\u200d",
@@ -225,6 +288,7 @@ def main():
         write(out / f"{name}.json", found)
     if seed is None:
         write(out / "constructs.json", constructs())
+        write(out / "tools.json", tool_templates())
 
 
 main()

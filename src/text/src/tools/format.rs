@@ -416,7 +416,7 @@ impl ToolFormat {
             Self::GptOss => Family {
                 names: &["gpt_oss", "gpt-oss", "harmony"],
                 openers: &["<|channel|>commentary to=functions."],
-                closers: &["<|call|>"],
+                closers: &["<|call|>", "<|start|>assistant"],
                 form: CallForm {
                     open: "",
                     before_name: "<|channel|>commentary to=functions.",

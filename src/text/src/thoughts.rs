@@ -214,3 +214,192 @@ impl Marked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    /// What is thought and what is said, joined.
+    fn split<'a>(
+        mut thoughts: Thoughts,
+        pieces: impl IntoIterator<Item = &'a str>,
+    ) -> (String, String) {
+        let mut parts = Vec::new();
+        for piece in pieces {
+            parts.extend(thoughts.push(piece));
+        }
+        parts.extend(thoughts.finish());
+        let (mut thought, mut said) = (String::new(), String::new());
+        for part in parts {
+            match part {
+                Part::Thought(text) => thought += &text,
+                Part::Said(text) => said += &text,
+            }
+        }
+        (thought, said)
+    }
+
+    fn think(text: &str) -> (String, String) {
+        split(Thoughts::new(ReasoningFormat::Think, false, false), [text])
+    }
+
+    #[rstest]
+    #[case::usual("<think>\nHm.\n\nYes.\n</think>\n\nHello.\n", "Hm.\n\nYes.", "Hello.\n")]
+    #[case::without_blanks("<think>a</think>b", "a", "b")]
+    #[case::blanks_first("\n <think> a </think> b", "a", "b")]
+    #[case::no_thought(" Hello  <b> < c\n", "", " Hello  <b> < c\n")]
+    #[case::empty("<think>\n\n</think>\n\nHello", "", "Hello")]
+    #[case::two("<think>a</think>\n<think>b</think>\nc", "ab", "c")]
+    #[case::unfinished("<think>\nHm. \n", "Hm.", "")]
+    #[case::unfinished_mark("<think>Hm.</thi", "Hm.", "")]
+    #[case::stray_first("</think>\n\nHello", "", "Hello")]
+    #[case::stray_behind("Hello</think> you", "", "Hello you")]
+    #[case::opened_late("The <think> tag", "", "The <think> tag")]
+    #[case::only_blanks(" \n", "", " \n")]
+    #[case::a_beginning_of_a_mark("<thi", "", "<thi")]
+    #[case::nothing("", "", "")]
+    fn thoughts_are_told_apart(#[case] text: &str, #[case] thought: &str, #[case] said: &str) {
+        assert_eq!(think(text), (thought.to_owned(), said.to_owned()));
+    }
+
+    /// QwQ and the distillations of R1: the prompt has opened the thought.
+    #[rstest]
+    #[case::usual("Hm.\n</think>\n\nHello", "Hm.", "Hello")]
+    #[case::never_closed("All of it.", "All of it.", "")]
+    #[case::opened_again("<think>\nHm.\n</think>\nHello", "Hm.", "Hello")]
+    #[case::closed_at_once("\n</think>\n\nHello", "", "Hello")]
+    fn an_answer_may_begin_inside_a_thought(
+        #[case] text: &str,
+        #[case] thought: &str,
+        #[case] said: &str,
+    ) {
+        let thoughts = Thoughts::new(ReasoningFormat::Think, true, false);
+        assert!(thoughts.is_thinking());
+        assert_eq!(split(thoughts, [text]), (thought.to_owned(), said.to_owned()));
+    }
+
+    #[rstest]
+    #[case(ReasoningFormat::Mistral, "[THINK]a[/THINK]b")]
+    #[case(ReasoningFormat::Kimi, "◁think▷a◁/think▷b")]
+    #[case(ReasoningFormat::Minicpm3, "<|thought_start|>\na\n<|thought_end|>\nb")]
+    #[case(ReasoningFormat::Granite, "Here is my thought process: a\n\nHere is my response: b")]
+    #[case(ReasoningFormat::Gemma4, "<|channel>thought\na<channel|>b")]
+    #[case(
+        ReasoningFormat::Harmony,
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>"
+    )]
+    #[case(
+        ReasoningFormat::Harmony,
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|message|>b"
+    )]
+    fn every_familys_marks_are_known(#[case] format: ReasoningFormat, #[case] text: &str) {
+        let thoughts = Thoughts::new(format, false, false);
+        assert_eq!(split(thoughts, [text]), ("a".to_owned(), "b".to_owned()));
+    }
+
+    #[rstest]
+    #[case::call(
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>",
+        "<|channel|>commentary to=functions.f<|message|>{}<|call|>"
+    )]
+    #[case::recipient_first(
+        " to=functions.f<|channel|>commentary json<|message|>{}<|call|>",
+        "<|channel|>commentary to=functions.f<|message|>{}<|call|>"
+    )]
+    #[case::preamble("<|channel|>commentary<|message|>I look.<|end|>", "I look.")]
+    #[case::no_marks("Just words.", "Just words.")]
+    #[case::cut_head("<|channel|>fin", "")]
+    fn messages_of_gpt_oss_are_for_whom_they_say(#[case] text: &str, #[case] said: &str) {
+        let thoughts = Thoughts::new(ReasoningFormat::Harmony, false, false);
+        assert_eq!(split(thoughts, [text]).1, said);
+    }
+
+    #[test]
+    fn a_thought_flows_and_no_part_of_a_mark_leaks() {
+        let mut thoughts = Thoughts::new(ReasoningFormat::Think, false, false);
+        let thought = |text: &str| vec![Part::Thought(text.to_owned())];
+        assert_eq!(thoughts.push("<th"), []);
+        assert_eq!(thoughts.push("ink>\nOne"), thought("One"));
+        assert_eq!(thoughts.push(" two\n"), thought(" two"));
+        assert_eq!(thoughts.push("</b> </"), thought("\n</b>"));
+        assert!(thoughts.is_thinking());
+        assert_eq!(thoughts.push("think"), []);
+        assert_eq!(thoughts.push("> \n Yes"), [Part::Said("Yes".to_owned())]);
+        assert!(!thoughts.is_thinking());
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let piece = proptest::sample::select(vec![
+            "<think>",
+            "</think>",
+            "<thi",
+            "nk>",
+            "</",
+            "<",
+            "\n",
+            " ",
+            "a",
+            "é",
+            "<|channel|>",
+            "analysis",
+            "final",
+            "<|message|>",
+            "<|end|>",
+            "<|start|>",
+            "assistant",
+            "to=functions.f",
+            "Here is my ",
+            "thought process:",
+            "response:",
+            "[THINK]",
+            "[/THINK]",
+        ]);
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_split_gives_the_same(
+            format in proptest::sample::select(ReasoningFormat::ALL.to_vec()),
+            thinking: bool,
+            verbatim: bool,
+            text in text(),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        ) {
+            let mut cuts: Vec<usize> =
+                cuts.iter().map(|cut| text.floor_char_boundary(cut.index(text.len() + 1))).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]);
+            let new = || Thoughts::new(format, thinking, verbatim);
+            prop_assert_eq!(split(new(), pieces), split(new(), [text.as_str()]));
+        }
+
+        #[test]
+        fn no_mark_reaches_what_is_said(text in text(), thinking: bool) {
+            let thoughts = Thoughts::new(ReasoningFormat::Think, thinking, false);
+            let (thought, said) = split(thoughts, [text.as_str()]);
+            prop_assert!(!said.contains("</think>"), "{}", said);
+            prop_assert!(!thought.contains("</think>"), "{}", thought);
+            prop_assert!(!said.starts_with("<think>"), "{}", said);
+        }
+
+        #[test]
+        fn verbatim_everything_passes_in_order(text in text(), thinking: bool) {
+            let mut thoughts = Thoughts::new(ReasoningFormat::Think, thinking, true);
+            let mut parts = thoughts.push(&text);
+            parts.extend(thoughts.finish());
+            let whole: String = parts
+                .into_iter()
+                .map(|part| match part { Part::Thought(text) | Part::Said(text) => text })
+                .collect();
+            let opened = if thinking { "<think>\n" } else { "" };
+            prop_assert_eq!(whole, format!("{opened}{text}"));
+        }
+    }
+}

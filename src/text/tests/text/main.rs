@@ -8,6 +8,7 @@
 mod bound;
 mod eos;
 mod files;
+mod formats;
 mod golden;
 mod injection;
 mod measure;

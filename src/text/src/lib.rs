@@ -1,4 +1,5 @@
-//! Text machines: chat templates, tokenizers, stop strings, thoughts and calls of tools.
+//! Text machines: chat templates, tokenizers, stop strings, thoughts and calls of tools, structured
+//! output.
 //!
 //! Pure: files come in as bytes ([`rkllama_core::TextFiles`]), nothing here reads a disk, a socket
 //! or the environment. Tokens are the truth of the whole server (what the NPU sees, what is
@@ -13,6 +14,7 @@ mod codec;
 mod config;
 mod eos;
 mod error;
+pub mod grammar;
 mod guard;
 mod harmony;
 mod history;

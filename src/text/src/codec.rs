@@ -10,7 +10,7 @@ use crate::{
     bound::Bound,
     config::{TOKENIZER, TextConfig},
     eos,
-    guard::{Guard, unguard},
+    guard::{Guard, is_control, unguard},
     history,
     template::ChatTemplate,
 };
@@ -24,6 +24,8 @@ pub struct Codec {
     eos_ids: Vec<i32>,
     capabilities: Capabilities,
     special_texts: HashMap<i32, String>,
+    /// The names of control tokens.
+    control: HashMap<i32, String>,
     warnings: Vec<String>,
 }
 
@@ -124,6 +126,11 @@ impl Codec {
             warnings.push(NO_EOS.to_owned());
         }
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
+        let control = tokenizer.get_added_tokens_decoder().into_iter();
+        let control = control
+            .filter(|(_, token)| is_control(token))
+            .filter_map(|(id, token)| Some((i32::try_from(id).ok()?, token.content)))
+            .collect();
         Ok(Self {
             tokenizer,
             template,
@@ -132,6 +139,7 @@ impl Codec {
             eos_ids,
             capabilities,
             special_texts,
+            control,
             warnings,
         })
     }
@@ -345,6 +353,45 @@ impl Codec {
     /// What is wrong with the model's files although they can be used, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The name of a control token: `None` for all others.
+    pub(crate) fn control_token(&self, id: i32) -> Option<&str> {
+        self.control.get(&id).map(String::as_str)
+    }
+
+    /// The ids of a text in parts, each of which names control tokens (`false`) or holds their
+    /// names as mere text (`true`).
+    pub(crate) fn ids_of_parts(&self, parts: &[(bool, &str)]) -> Result<Vec<i32>, TextError> {
+        self.ids(&self.guarded(parts))
+    }
+
+    /// The same for parts of a text whose beginning is not there: without the blank that some
+    /// tokenizers put before every text.
+    pub(crate) fn ids_of_parts_alone(&self, parts: &[(bool, &str)]) -> Result<Vec<i32>, TextError> {
+        let text = self.guarded(parts);
+        let ids = self.ids(&text)?;
+        let first = ids.first().and_then(|id| self.tokenizer.id_to_token(id.cast_unsigned()));
+        let blank_added = first.is_some_and(|token| token.starts_with(['▁', 'Ġ']));
+        if !blank_added || text.starts_with([' ', '▁', 'Ġ']) {
+            return Ok(ids);
+        }
+        for anchor in ["\n", ".", "x", "0"] {
+            let before = self.ids(anchor)?;
+            let both = self.ids(&format!("{anchor}{text}"))?;
+            if both.starts_with(&before) {
+                return Ok(both[before.len()..].to_vec());
+            }
+        }
+        Ok(ids)
+    }
+
+    fn guarded(&self, parts: &[(bool, &str)]) -> String {
+        let guard = |(guarded, text): &(bool, &str)| match guarded {
+            true => self.guard.guard(text).into_owned(),
+            false => (*text).to_owned(),
+        };
+        parts.iter().map(guard).collect()
     }
 
     fn ids(&self, guarded: &str) -> Result<Vec<i32>, TextError> {

@@ -354,7 +354,10 @@ fn forced_json(json: &mut JsonText, any_before: bool) -> Result<Vec<u8>, Grammar
         (bytes, in_string)
     })?;
     // The beginning of a word would be tokens that the model would not have chosen.
-    if in_string && !began_in_string && let Some(quote) = bytes.iter().rposition(|b| *b == b'"') {
+    if in_string
+        && !began_in_string
+        && let Some(quote) = bytes.iter().rposition(|b| *b == b'"')
+    {
         bytes.truncate(quote + 1);
     }
     if in_string && began_in_string && any_before {

@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use llguidance::{
@@ -18,6 +18,7 @@ use super::{
     GrammarError, GrammarLimits,
     scan::{Refusal, Scan, is_blank},
     schema::{Checked, Suspect, check},
+    shortest,
 };
 
 /// Blanks between two tokens of JSON: at most two lines and the indentation of a deep one. A
@@ -42,7 +43,7 @@ static BYTES: LazyLock<TokEnv> = LazyLock::new(|| {
 /// has an end one can ask for.
 #[derive(Clone)]
 pub(super) struct JsonGrammar {
-    start: Arc<std::sync::Mutex<Parser>>,
+    start: Arc<Mutex<Parser>>,
 }
 
 /// A text that is the beginning of JSON under a schema.
@@ -54,9 +55,14 @@ pub(super) struct JsonText {
 impl JsonGrammar {
     pub(super) fn compile(schema: &str, limits: &GrammarLimits) -> Result<Self, GrammarError> {
         let checked = check(schema, limits)?;
-        compile(&wrapped(checked.definitions.clone()))
-            .map(|parser| Self { start: Arc::new(std::sync::Mutex::new(parser)) })
-            .map_err(|reason| blame(&checked, reason))
+        let parser = compile(&wrapped(checked.definitions.clone()))
+            .map_err(|reason| blame(&checked, reason))?;
+        let grammar = Self { start: Arc::new(Mutex::new(parser)) };
+        // What has no short answer cannot be completed when a model fails; some have no finite one.
+        shortest::completion(&mut grammar.text()?).map_err(|err| GrammarError::TooLarge {
+            reason: format!("no short value is valid ({err})"),
+        })?;
+        Ok(grammar)
     }
 
     pub(super) fn text(&self) -> Result<JsonText, GrammarError> {
@@ -129,7 +135,8 @@ fn blame(checked: &Checked, reason: String) -> GrammarError {
 /// Schemas compiled to find what is at fault.
 const SUSPECTS_MAX: usize = 200;
 
-const ONE_OF: &str = "only where a type or a property with a constant tells the options apart; use 'anyOf'";
+const ONE_OF: &str =
+    "only where a type or a property with a constant tells the options apart; use 'anyOf'";
 
 /// An error's beginning: some contain a whole grammar.
 fn short(reason: &str) -> String {

@@ -28,6 +28,8 @@ enum Within {
     String {
         name: bool,
         escaped: bool,
+        /// Only the quotation mark is there.
+        start: bool,
     },
     Number {
         len: usize,
@@ -46,11 +48,13 @@ impl Scan {
 
     pub(super) fn push(&mut self, byte: u8) {
         self.within = match self.within {
-            Within::String { name, escaped: true } => Within::String { name, escaped: false },
-            Within::String { name, escaped: false } => match byte {
-                b'\\' => Within::String { name, escaped: true },
+            Within::String { name, escaped: true, .. } => {
+                Within::String { name, escaped: false, start: false }
+            }
+            Within::String { name, escaped: false, .. } => match byte {
+                b'\\' => Within::String { name, escaped: true, start: false },
                 b'"' => self.value_end(),
-                _ => self.within,
+                _ => Within::String { name, escaped: false, start: false },
             },
             Within::Word { rest: 1 } => self.value_end(),
             Within::Word { rest } => Within::Word { rest: rest - 1 },
@@ -88,7 +92,7 @@ impl Scan {
                 self.name_next = false;
                 Within::Structure
             }
-            b'"' => Within::String { name: self.name_next, escaped: false },
+            b'"' => Within::String { name: self.name_next, escaped: false, start: true },
             b't' | b'n' => Within::Word { rest: 3 },
             b'f' => Within::Word { rest: 4 },
             b'-' | b'0'..=b'9' => Within::Number { len: 1, exponent_len: None },
@@ -106,6 +110,10 @@ impl Scan {
         self.open.len()
     }
 
+    pub(super) fn in_object(&self) -> bool {
+        self.open.last() == Some(&true)
+    }
+
     pub(super) const fn in_string(&self) -> bool {
         matches!(self.within, Within::String { .. })
     }
@@ -114,9 +122,19 @@ impl Scan {
         matches!(self.within, Within::String { name: true, .. })
     }
 
+    /// Whether a string has just begun.
+    pub(super) const fn at_string_start(&self) -> bool {
+        matches!(self.within, Within::String { start: true, .. })
+    }
+
     /// Whether a string is open whose next byte stands for itself.
     pub(super) const fn in_plain_string(&self) -> bool {
         matches!(self.within, Within::String { escaped: false, .. })
+    }
+
+    /// Whether a string, a number or a word has begun and not ended.
+    pub(super) const fn in_scalar(&self) -> bool {
+        !matches!(self.within, Within::Structure)
     }
 
     pub(super) const fn in_number(&self) -> bool {
@@ -133,7 +151,9 @@ impl Scan {
     pub(super) const fn refuses(&self, byte: u8) -> Option<Refusal> {
         match self.within {
             // Another spelling of a name is the same name, which the grammar does not see.
-            Within::String { name: true, escaped: true } if byte == b'u' => Some(Refusal::Always),
+            Within::String { name: true, escaped: true, .. } if byte == b'u' => {
+                Some(Refusal::Always)
+            }
             Within::Number { len, .. } if len >= NUMBER_LEN_MAX && in_numbers(byte) => {
                 Some(Refusal::IfNumberCanEnd)
             }

@@ -60,9 +60,8 @@ const UNSUPPORTED: &[&str] = &[
 ];
 
 /// Formats that are held. Any other is an annotation, as the specification has it.
-const FORMATS: &[&str] = &[
-    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid",
-];
+const FORMATS: &[&str] =
+    &["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "null", "number", "object", "string"];
 
@@ -225,11 +224,8 @@ impl Reader<'_> {
         }
         // The compiler's work grows with the product of lists that meet.
         if items.len() > self.limits.options_max {
-            let reason = format!(
-                "{} schemas at '{at}', at most {}",
-                items.len(),
-                self.limits.options_max
-            );
+            let reason =
+                format!("{} schemas at '{at}', at most {}", items.len(), self.limits.options_max);
             return Err(GrammarError::TooLarge { reason });
         }
         let one = |(index, item)| self.schema(item, &format!("{at}/{index}"));
@@ -334,7 +330,11 @@ impl Reader<'_> {
     }
 
     /// Members with the same name count as one, which the compiler cannot know.
-    fn properties_count(&self, keywords: &Map<String, Value>, at: &str) -> Result<(), GrammarError> {
+    fn properties_count(
+        &self,
+        keywords: &Map<String, Value>,
+        at: &str,
+    ) -> Result<(), GrammarError> {
         let min = keywords.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
         let required = keywords.get("required").and_then(Value::as_array).map_or(0, Vec::len);
         let closed = keywords.get("additionalProperties") == Some(&Value::Bool(false))
@@ -389,8 +389,7 @@ impl Reader<'_> {
         for keyword in string {
             push(keyword, only(&string), "string");
         }
-        let number =
-            ["multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
+        let number = ["multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
         let kind = match out.get("type").and_then(Value::as_str) {
             Some("integer") => "integer",
             _ => "number",

@@ -10,6 +10,7 @@ mod eos;
 mod files;
 mod formats;
 mod golden;
+mod grammar;
 mod injection;
 mod measure;
 mod roles;

@@ -1,0 +1,7 @@
+//! What must be true of structured output, with models that do what they should not.
+
+mod driver;
+mod models;
+mod schemas;
+mod stubborn;
+mod well_behaved;

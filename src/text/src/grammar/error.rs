@@ -27,10 +27,17 @@ pub enum GrammarError {
         /// What is wrong there.
         reason: String,
     },
-    /// More than one of the limits of [`GrammarLimits`](super::GrammarLimits) or of the compiler.
+    /// More than one of the limits of [`GrammarLimits`](super::GrammarLimits).
     #[error("the JSON Schema is too large: {reason}")]
     TooLarge {
         /// Which limit.
+        reason: String,
+    },
+    /// A schema that the compiler refuses as a whole: its parts contradict each other, meet in a way that
+    /// is not supported, or are together too much.
+    #[error("no answer can be held to the JSON Schema: {reason}")]
+    Refused {
+        /// The compiler's words.
         reason: String,
     },
     /// The answer cannot be followed any longer: its schema is too ambiguous for the limits of a step.

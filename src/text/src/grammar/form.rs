@@ -293,6 +293,9 @@ impl FormText {
                 At::Json { json, .. } => {
                     let forced = forced_json(json, self.text.len() > start)?;
                     self.push_json(&forced)?;
+                    if self.is_behind_name() {
+                        return Ok(());
+                    }
                 }
                 At::End => return Ok(()),
             }
@@ -301,6 +304,11 @@ impl FormText {
             }
         }
         Ok(())
+    }
+
+    fn is_behind_name(&self) -> bool {
+        let in_string = |json: &JsonText| json.scan().in_string();
+        matches!(&self.at, At::Json { json, .. } if !in_string(json)) && self.text.ends_with(':')
     }
 
     /// The shortest text that completes the answer.

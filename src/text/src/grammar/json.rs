@@ -59,9 +59,8 @@ impl JsonGrammar {
             .map_err(|reason| blame(&checked, reason))?;
         let grammar = Self { start: Arc::new(Mutex::new(parser)) };
         // What has no short answer cannot be completed when a model fails; some have no finite one.
-        shortest::completion(&mut grammar.text()?).map_err(|err| GrammarError::TooLarge {
-            reason: format!("no short value is valid ({err})"),
-        })?;
+        shortest::completion(&mut grammar.text()?)
+            .map_err(|_| GrammarError::Refused { reason: "no short value is valid".to_owned() })?;
         Ok(grammar)
     }
 
@@ -125,11 +124,7 @@ fn blame(checked: &Checked, reason: String) -> GrammarError {
         };
         return GrammarError::Unsupported { keyword, pointer, reason };
     }
-    if reason.contains("Unsatisfiable") {
-        let reason = format!("no value can be valid: {reason}");
-        return GrammarError::Invalid { pointer: String::new(), reason };
-    }
-    GrammarError::TooLarge { reason }
+    GrammarError::Refused { reason }
 }
 
 /// Schemas compiled to find what is at fault.
@@ -138,10 +133,15 @@ const SUSPECTS_MAX: usize = 200;
 const ONE_OF: &str =
     "only where a type or a property with a constant tells the options apart; use 'anyOf'";
 
-/// An error's beginning: some contain a whole grammar.
+/// What matters of an error: some contain a whole grammar, those of patterns a drawing.
 fn short(reason: &str) -> String {
-    let line = reason.lines().next().unwrap_or_default();
-    line[..line.floor_char_boundary(200)].to_owned()
+    let mut lines = reason.lines();
+    let mut line = lines.next().unwrap_or_default().to_owned();
+    if let Some(error) = lines.find_map(|line| line.strip_prefix("error: ")) {
+        line = format!("{line} {error}");
+    }
+    line.truncate(line.floor_char_boundary(200));
+    line
 }
 
 fn lost(reason: &str) -> GrammarError {

@@ -53,7 +53,7 @@ impl Vocabulary {
                 if added.get(&id).is_some_and(|added| added.special) {
                     return Vec::new();
                 }
-                if added.contains_key(&id) {
+                if added.contains_key(&id) && !is_spm {
                     return token.into_bytes();
                 }
                 if !is_spm {

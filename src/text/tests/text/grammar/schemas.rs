@@ -261,6 +261,11 @@ pub(crate) fn person() -> Value {
     })
 }
 
+/// Whether a validator takes it.
+pub(crate) fn is_schema(schema: &Value) -> bool {
+    jsonschema::options().build(&without_nullable(schema)).is_ok()
+}
+
 pub(crate) fn is_valid(schema: &Value, value: &Value) -> bool {
     // `nullable` is OpenAPI's, which a validator of JSON Schema does not know.
     let schema = without_nullable(schema);

@@ -1,22 +1,33 @@
-//! One answer in the making: bytes to characters, characters past the stop strings, counts and
-//! times.
+//! One answer in the making: bytes to characters, characters to thoughts, text and calls, text past
+//! the stop strings, counts and times.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rkllama_core::{EngineError, Event, Finish, Finished, Started, Timings, Usage};
-use rkllama_text::{StopStrings, Utf8Assembler};
+use rkllama_text::{AnswerParser, Codec, StopStrings, Utf8Assembler};
 
 use crate::queue::Reply;
 
 /// The text machines of one answer and what is measured on the way.
 pub(crate) struct Answer {
+    codec: Arc<Codec>,
+    /// None for what is no conversation: all of it is text.
+    parser: Option<AnswerParser>,
     prompt_tokens: u32,
     cached_tokens: u32,
     tokens: u32,
+    reasoning_tokens: u32,
+    /// Parameters of the request that have no effect.
+    ignored: Vec<&'static str>,
     utf8: Utf8Assembler,
     stop: StopStrings,
-    /// A stop string was found: the text is complete.
-    stopped: bool,
+    /// The answer is complete before its run is: by a stop string, or by the only call allowed.
+    ended_early: Option<Finish>,
+    /// A run has begun, and its client knows.
+    is_started: bool,
     admitted_at: Instant,
     started_at: Option<Instant>,
     first_at: Option<Instant>,
@@ -24,14 +35,25 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(stop: Vec<String>, prompt_tokens: u32) -> Self {
+    pub(crate) fn new(
+        codec: Arc<Codec>,
+        parser: Option<AnswerParser>,
+        stop: Vec<String>,
+        prompt_tokens: u32,
+        ignored: Vec<&'static str>,
+    ) -> Self {
         Self {
+            codec,
+            parser,
             prompt_tokens,
             cached_tokens: 0,
             tokens: 0,
+            reasoning_tokens: 0,
+            ignored,
             utf8: Utf8Assembler::new(),
             stop: StopStrings::new(stop),
-            stopped: false,
+            ended_early: None,
+            is_started: false,
             admitted_at: Instant::now(),
             started_at: None,
             first_at: None,
@@ -39,16 +61,21 @@ impl Answer {
         }
     }
 
+    /// Parameters of the request that have no effect, as far as is known.
+    pub(crate) fn ignored(&self) -> &[&'static str] {
+        &self.ignored
+    }
+
     /// The events that follow from a reply; after a `Finished` there must be no further call.
     pub(crate) fn take(&mut self, reply: Reply) -> Result<Vec<Event>, EngineError> {
         match reply {
-            _ if self.stopped => Ok(Vec::new()),
+            _ if self.ended_early.is_some() => Ok(Vec::new()),
             Reply::Started { ignored, cached_tokens } => {
                 self.started_at = Some(Instant::now());
                 self.cached_tokens = cached_tokens;
-                Ok(vec![Event::Started(Started { prompt_tokens: self.prompt_tokens, ignored })])
+                Ok(self.started(ignored))
             }
-            Reply::Piece(text) => Ok(self.piece(&text)),
+            Reply::Piece { token, text, tokens } => Ok(self.piece(token, &text, tokens)),
             Reply::End { finish, tokens } => Ok(self.end(finish, tokens)),
             // Only a job without a prompt is answered so.
             Reply::Loaded => Ok(Vec::new()),
@@ -56,45 +83,90 @@ impl Answer {
         }
     }
 
-    fn piece(&mut self, text: &[u8]) -> Vec<Event> {
+    /// A job that is begun anew by another worker says so twice, and its client hears it once.
+    fn started(&mut self, by_runtime: Vec<&'static str>) -> Vec<Event> {
+        if std::mem::replace(&mut self.is_started, true) {
+            return Vec::new();
+        }
+        self.ignored.extend(by_runtime);
+        let (prompt_tokens, ignored) = (self.prompt_tokens, self.ignored.clone());
+        vec![Event::Started(Started { prompt_tokens, ignored })]
+    }
+
+    fn piece(&mut self, token: i32, text: &[u8], tokens: u32) -> Vec<Event> {
         let now = Instant::now();
         self.first_at.get_or_insert(now);
         self.last_at = Some(now);
-        self.tokens += 1;
-        let text = self.utf8.push(text);
-        self.pass(&text)
+        self.tokens = self.tokens.saturating_add(tokens);
+        // Whether the runtime shows special tokens is its affair; what they are here is ours.
+        let special = self.codec.special_text(token);
+        let text = self.utf8.push(special.map_or(text, str::as_bytes));
+        let Some(parser) = &mut self.parser else {
+            return self.pass(vec![Event::Text(text)]);
+        };
+        let events = parser.push(&text);
+        if parser.is_thinking() {
+            self.reasoning_tokens = self.reasoning_tokens.saturating_add(tokens);
+        }
+        let is_over = parser.is_over();
+        let events = self.pass(events);
+        if is_over {
+            self.ended_early.get_or_insert(Finish::ToolCalls);
+        }
+        events
     }
 
-    /// Text past the stop strings; a match ends the text.
-    fn pass(&mut self, text: &str) -> Vec<Event> {
-        let passed = self.stop.push(text);
-        self.stopped = passed.matched.is_some();
-        if passed.text.is_empty() { Vec::new() } else { vec![Event::Text(passed.text)] }
+    /// Events with their text past the stop strings; a match ends the answer.
+    fn pass(&mut self, events: Vec<Event>) -> Vec<Event> {
+        let mut passed = Vec::with_capacity(events.len());
+        for event in events {
+            let Event::Text(text) = event else {
+                passed.push(event);
+                continue;
+            };
+            let checked = self.stop.push(&text);
+            if !checked.text.is_empty() {
+                passed.push(Event::Text(checked.text));
+            }
+            if checked.matched.is_some() {
+                self.ended_early = Some(Finish::Stop);
+                break;
+            }
+        }
+        passed
     }
 
-    /// Whether a stop string has ended the text before the run: the caller ends the run and asks
-    /// for [`Answer::stopped`].
-    pub(crate) const fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
-    /// The end of an answer that a stop string ended. What the run went on to generate before it was
-    /// aborted is not part of the answer.
-    pub(crate) fn stopped(&self) -> Finished {
-        self.finished(Finish::Stop, self.tokens)
+    /// The end of an answer that was complete before its run: the caller ends the run. What that
+    /// went on to generate is not part of the answer.
+    pub(crate) fn ended_early(&self) -> Option<Finished> {
+        Some(self.finished(self.ended_early?, self.tokens))
     }
 
     fn end(&mut self, finish: Finish, tokens: u32) -> Vec<Event> {
         let rest = self.utf8.finish();
-        let mut events = self.pass(&rest);
-        if self.stopped {
-            events.push(Event::Finished(self.stopped()));
+        let (rest, calls) = match &mut self.parser {
+            Some(parser) => {
+                let mut events = parser.push(&rest);
+                events.extend(parser.finish());
+                (events, Some(parser.calls()))
+            }
+            None => (vec![Event::Text(rest)], None),
+        };
+        let mut events = self.pass(rest);
+        if let Some(finished) = self.ended_early() {
+            events.push(Event::Finished(finished));
             return events;
         }
         let held = self.stop.finish();
         if !held.is_empty() {
             events.push(Event::Text(held));
         }
+        let finish = match (finish, calls) {
+            // A call that breaks off is none that could be made.
+            (Finish::Stop, Some(calls)) if calls.cut => Finish::Length,
+            (Finish::Stop, Some(calls)) if calls.made > 0 => Finish::ToolCalls,
+            (finish, _) => finish,
+        };
         events.push(Event::Finished(self.finished(finish, tokens)));
         events
     }
@@ -111,7 +183,7 @@ impl Answer {
                 prompt_tokens: self.prompt_tokens,
                 cached_tokens: self.cached_tokens,
                 completion_tokens,
-                reasoning_tokens: 0,
+                reasoning_tokens: self.reasoning_tokens,
             },
             timings: Timings {
                 queued: between(Some(self.admitted_at), self.started_at),
@@ -124,7 +196,15 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use rkllama_core::TextFiles;
+
     use super::*;
+
+    fn codec() -> Arc<Codec> {
+        let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../mock-npu/demo/tokenizer.json");
+        let tokenizer = std::fs::read(tokenizer).unwrap();
+        Arc::new(Codec::new(&TextFiles { tokenizer, ..TextFiles::default() }).unwrap())
+    }
 
     fn texts(events: &[Event]) -> String {
         let text = |event: &Event| match event {
@@ -137,17 +217,19 @@ mod tests {
     }
 
     fn run(stop: &[&str], pieces: &[&[u8]], finish: Finish, tokens: u32) -> (String, Finished) {
-        let mut answer = Answer::new(stop.iter().map(ToString::to_string).collect(), 7);
+        let stop = stop.iter().map(ToString::to_string).collect();
+        let mut answer = Answer::new(codec(), None, stop, 7, Vec::new());
         let started = Reply::Started { ignored: Vec::new(), cached_tokens: 3 };
         let mut events = answer.take(started).unwrap();
-        let replies = pieces.iter().map(|piece| Reply::Piece(piece.to_vec()));
+        let replies =
+            pieces.iter().map(|piece| Reply::Piece { token: -1, text: piece.to_vec(), tokens: 1 });
         for reply in replies.chain([Reply::End { finish, tokens }]) {
             events.extend(answer.take(reply).unwrap());
             if let Some(Event::Finished(finished)) = events.last() {
                 return (texts(&events), finished.clone());
             }
-            if answer.is_stopped() {
-                return (texts(&events), answer.stopped());
+            if let Some(finished) = answer.ended_early() {
+                return (texts(&events), finished);
             }
         }
         panic!("no end in {events:?}")

@@ -10,19 +10,21 @@ use rkllama_core::{
     EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Prompt as Asked,
     PromptTokens, Request, Started,
 };
-use rkllama_text::{Encoded, TextError};
+use rkllama_text::{AnswerParser, Codec, Encoded};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
     answer::Answer,
+    encoding::{self, Encoding, SharedPrefixes},
     engine::Inner,
     queue::{Job, Reply, Ticket},
     report::Report,
     runtimes::RuntimeChoice,
+    steering::Steering,
 };
 
-/// Replies of a run beside its pieces: the start and the end.
-const REPLIES_BESIDE_PIECES: usize = 2;
+/// Replies of a run beside its tokens: the start, the end, and what a form puts in between.
+const REPLIES_BESIDE_PIECES: usize = 2 + 64;
 
 /// Prompts that are rendered and tokenized at once, of all models together. More would not be
 /// faster beside the threads that pass tokens on, and each may hold several times its body.
@@ -34,20 +36,27 @@ struct Prompt {
     shared_prefix: Option<Arc<[i32]>>,
     /// The model's end-of-sequence ids.
     stop_tokens: Vec<i32>,
+    codec: Arc<Codec>,
+    parser: Option<AnswerParser>,
+    steering: Option<Steering>,
 }
 
 /// Begins a generation.
 pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
     Box::pin(try_stream! {
         let mut report = Report::new(engine.observer(), Arc::clone(&request.model));
-        let prompt = report.watch(prepare(&engine, &mut request).await)?;
+        let mut prompt = report.watch(prepare(&engine, &mut request).await)?;
         report.prompt_tokens = count(&prompt.tokens);
-        let mut answer = Answer::new(request.stop.clone(), report.prompt_tokens);
+        let ignored = ignored(&request, &prompt);
+        // A form ends by itself: a stop text in the middle of it would leave it invalid.
+        let stop = if prompt.steering.is_some() { Vec::new() } else { request.stop.clone() };
+        let (codec, parser) = (Arc::clone(&prompt.codec), prompt.parser.take());
+        let mut answer = Answer::new(codec, parser, stop, report.prompt_tokens, ignored);
         if request.tokens_max == Some(0) {
             // Legal in OpenAI's API. The NPU has nothing to do.
             yield Event::Started(Started {
                 prompt_tokens: report.prompt_tokens,
-                ignored: Vec::new(),
+                ignored: answer.ignored().to_vec(),
             });
             let finished = answer.finished(Finish::Length, 0);
             yield Event::Finished(report.finish(finished));
@@ -77,13 +86,26 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
                 }
                 yield event;
             }
-            if answer.is_stopped() {
+            if let Some(finished) = answer.ended_early() {
                 // Dropping the replies ends the run.
-                yield Event::Finished(report.finish(answer.stopped()));
+                yield Event::Finished(report.finish(finished));
                 return;
             }
         }
     })
+}
+
+/// What of a request has no effect, as far as this side knows.
+fn ignored(request: &Request, prompt: &Prompt) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if request.ignore_eos {
+        // It is fixed when a model is loaded.
+        names.push("ignore_eos");
+    }
+    if prompt.steering.is_some() && !request.stop.is_empty() {
+        names.push("stop");
+    }
+    names
 }
 
 /// Refuses what cannot succeed before any work is put into it; what the model would be run with.
@@ -118,41 +140,38 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(EngineError::ShuttingDown);
     };
-    let prefixes = engine.codecs.prefixes(model);
-    let prefix_tokens_min = engine.prefix_tokens_min();
+    let prefixes = SharedPrefixes {
+        known: engine.codecs.prefixes(model),
+        tokens_min: engine.prefix_tokens_min(),
+    };
     let asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
+    let (format, id) = (request.format.take(), model.id.clone());
+    let stop_tokens = codec.eos_ids().to_vec();
+    let encoder = Arc::clone(&codec);
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
-    let encoded = spawn_blocking(move || {
+    let encoding = spawn_blocking(move || {
         // Given back when the work is over, not when its client has gone.
         let _permit = permit;
         let tokens_max = usize::try_from(room).unwrap_or(usize::MAX);
-        let encoded = match &asked {
-            Asked::Chat(chat) => codec.encode_chat_within(chat, tokens_max)?,
-            Asked::Text(text) => codec.encode_text_within(text, tokens_max)?,
-            Asked::Tokens(tokens) => codec.check_tokens(tokens)?,
-        };
-        let shared_prefix = match (&asked, &encoded) {
-            (Asked::Chat(chat), Encoded::Whole(tokens)) => {
-                prefix_tokens_min.and_then(|min| prefixes.of(&codec, chat, tokens, min))
-            }
-            _ => None,
-        };
-        Ok((encoded, codec.eos_ids().to_vec(), shared_prefix))
+        encoding::encode(&encoder, asked, format.as_ref(), tokens_max, &prefixes, &id)
     });
-    let (encoded, stop_tokens, shared_prefix) = match encoded.await {
-        Ok(encoded) => encoded.map_err(|err: TextError| err.of_model(&model.id))?,
+    let encoding = match encoding.await {
+        Ok(encoding) => encoding?,
         // Other people's code over other people's files.
         Err(panic) => {
             let reason = format!("tokenizer.json or the chat template cannot be used: {panic}");
             return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
         }
     };
+    let Encoding { encoded, shared_prefix, parser, steering } = encoding;
     match encoded {
         Encoded::TooLong { tokens_min } => exceeded(PromptTokens::AtLeast(saturated(tokens_min))),
         Encoded::Whole(tokens) if count(&tokens) > room => {
             exceeded(PromptTokens::Exactly(count(&tokens)))
         }
-        Encoded::Whole(tokens) => Ok(Prompt { tokens, shared_prefix, stop_tokens }),
+        Encoded::Whole(tokens) => {
+            Ok(Prompt { tokens, shared_prefix, stop_tokens, codec, parser, steering })
+        }
     }
 }
 
@@ -190,6 +209,7 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
         tokens: prompt.tokens,
         shared_prefix: prompt.shared_prefix,
         stop_tokens: prompt.stop_tokens,
+        steering: prompt.steering,
         sampling: request.sampling,
         tokens_max,
         keep_alive: request.keep_alive,

@@ -10,6 +10,7 @@ mod answer;
 mod codecs;
 mod config;
 mod crash_record;
+mod encoding;
 mod engine;
 mod generation;
 mod kv;
@@ -22,6 +23,7 @@ mod residency;
 mod run;
 mod runtimes;
 mod slot;
+mod steering;
 mod turn;
 mod worker_log;
 

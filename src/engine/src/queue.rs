@@ -14,6 +14,8 @@ use std::{
 use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
 use tokio::sync::{Notify, mpsc};
 
+use crate::steering::Steering;
+
 /// What a job's owner hears.
 #[derive(Debug)]
 pub(crate) enum Reply {
@@ -24,8 +26,15 @@ pub(crate) enum Reply {
         /// Tokens of the prompt that were computed before.
         cached_tokens: u32,
     },
-    /// Text of one token; empty inside an unfinished character.
-    Piece(Vec<u8>),
+    /// Text of one token or of several.
+    Piece {
+        /// The token's id; negative for text of several, or of none.
+        token: i32,
+        /// Its text; empty inside an unfinished character.
+        text: Vec<u8>,
+        /// Tokens that it stands for.
+        tokens: u32,
+    },
     /// The run is over.
     End {
         /// Why.
@@ -51,6 +60,8 @@ pub(crate) struct Job {
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: Option<u32>,
     pub(crate) stop_tokens: Vec<i32>,
+    /// Holds the answer to a form.
+    pub(crate) steering: Option<Steering>,
     pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) client: Arc<str>,
     /// Closed by its receiver when the client leaves. Holds a whole answer, so that a slow reader
@@ -222,6 +233,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
+            steering: None,
             keep_alive: None,
             client: client.into(),
             reply,

@@ -62,9 +62,9 @@ impl Report {
                 self.started_at = Some(Instant::now());
                 self.dequeued(true);
             }
-            Reply::Piece(_) => {
+            Reply::Piece { tokens, .. } => {
                 self.first_at.get_or_insert_with(Instant::now);
-                self.completion_tokens = self.completion_tokens.saturating_add(1);
+                self.completion_tokens = self.completion_tokens.saturating_add(*tokens);
             }
             Reply::End { .. } | Reply::Loaded | Reply::Failed(_) => {}
         }
@@ -246,7 +246,7 @@ mod tests {
         let story = story(|report| {
             report.queued(3);
             report.heard(&Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
-            report.heard(&Reply::Piece(b"a".to_vec()));
+            report.heard(&Reply::Piece { token: 1, text: b"a".to_vec(), tokens: 1 });
             report.finish(Finished {
                 finish: Finish::Length,
                 usage: Usage { prompt_tokens: 7, completion_tokens: 1, ..Usage::default() },
@@ -267,8 +267,8 @@ mod tests {
         let midway = story(|report| {
             report.queued(0);
             report.heard(&Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
-            report.heard(&Reply::Piece(b"a".to_vec()));
-            report.heard(&Reply::Piece(b"b".to_vec()));
+            report.heard(&Reply::Piece { token: 1, text: b"a".to_vec(), tokens: 1 });
+            report.heard(&Reply::Piece { token: 1, text: b"b".to_vec(), tokens: 1 });
         });
         assert!(midway.ends_with("m: Cancelled after Some((7, 2)) tokens, first true"), "{midway}");
         let waiting = story(|report| report.queued(1));

@@ -39,9 +39,8 @@ use crate::{
     process::{Worker, unexpected},
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
-    run::After,
     runtimes::{RuntimeChoice, Runtimes},
-    turn::{PromptMemory, Turn},
+    turn::{After, PromptMemory, Turn},
 };
 
 /// Everything a model's task needs from the engine.

@@ -6,8 +6,9 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
-use rkllama_core::{EngineError, Model, PromptTokens, Sampling};
-use rkllama_protocol::{Generate, KvOrders, RunSampling};
+use rkllama_core::{EngineError, Finish, Model, PromptTokens, Sampling};
+use rkllama_protocol::{Generate, KvOrders, Piece, RunSampling};
+use rkllama_text::grammar::GrammarError;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -16,12 +17,27 @@ use crate::{
     kv::{LedgerEntry, ModelKey, Plan, SavedPrompts},
     queue::{Job, Reply},
     repetition::Repetition,
-    run::{After, Ran, Run},
+    run::{Listener, Nobody, Outcome, Ran, Run},
     slot::{InWorker, fail, send},
+    steering::{Steered, Steering, Step},
 };
 
 /// Beginnings that are remembered as computed once. More applications than that do not share a board.
 const COMPUTED_MAX: usize = 64;
+
+/// Stands for no token, or for several.
+const TOKEN_UNKNOWN: i32 = -1;
+
+/// How a job left its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Idle, and the answer was complete.
+    Answered,
+    /// Idle, or about to be told to go.
+    Ready,
+    /// Dead or not to be trusted; nobody waits for an answer any more.
+    Lost,
+}
 
 /// A worker that was lost.
 #[derive(Debug)]
@@ -87,18 +103,102 @@ impl Turn<'_> {
         let plan = self.plan(&self.job.tokens);
         let cached_tokens = u32::try_from(plan.cached).unwrap_or(u32::MAX);
         send(self.job, Reply::Started { ignored: self.ignored(), cached_tokens });
-
         let tokens_max = self.job.tokens_max.unwrap_or(room).min(room);
-        let generate = self.generate(plan, &self.job.tokens, tokens_max, None);
+        let job = self.job;
+        let answered = match &job.steering {
+            None => self.answer(plan, tokens_max).await,
+            Some(steering) => self.steer(steering, tokens_max).await,
+        };
+        answered.map_err(|what| Lost { what, over_saved_prompt: false })
+    }
+
+    /// An answer as the model gives it.
+    async fn answer(&mut self, plan: Plan, tokens_max: u32) -> Result<After, Option<String>> {
+        let job = self.job;
+        let generate = self.generate(plan, &job.tokens, tokens_max, None);
         // Who says how many tokens there shall be gets them.
-        let guard = self.job.tokens_max.is_none().then_some(self.config.repetition_tokens_max);
-        let repetition = guard.and_then(Repetition::after);
-        let ran = self.run(generate, &self.job.tokens, true, repetition).await;
-        let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
-        if let Some(computed) = ran.stats.computed_tokens {
-            tracing::debug!(model = self.model.id, cached_tokens, computed, "prefill");
+        let guard = job.tokens_max.is_none().then_some(self.config.repetition_tokens_max);
+        let mut passes = Passes { job, tokens: 0, repetition: guard.and_then(Repetition::after) };
+        let ran = self.run(generate, &job.tokens, &mut passes).await?;
+        match ran.outcome {
+            Outcome::Ended(finish) => Ok(self.end(finish, ran.stats.tokens)),
+            Outcome::Stopped => {
+                let tokens = passes.tokens;
+                tracing::warn!(
+                    model = self.model.id,
+                    tokens,
+                    "an answer that repeats itself was ended"
+                );
+                Ok(self.end(Finish::Length, tokens))
+            }
+            outcome => Ok(self.broken_off(outcome)),
         }
-        Ok(ran.after)
+    }
+
+    /// An answer that is held to a form: run after run, each on what is there already.
+    async fn steer(
+        &mut self,
+        steering: &Steering,
+        tokens_max: u32,
+    ) -> Result<After, Option<String>> {
+        let job = self.job;
+        let mut steered = match steering.begin() {
+            Ok(steered) => steered,
+            Err(error) => return Ok(self.unsteerable(&error)),
+        };
+        let mut step = steered.opening();
+        loop {
+            let (text, is_over) = match step {
+                Ok(Step::Finish(text)) => (text, true),
+                Ok(Step::GoOn(text) | Step::Restart(text)) => (text, false),
+                Ok(Step::Pass) => (String::new(), false),
+                Err(error) => return Ok(self.unsteerable(&error)),
+            };
+            say(job, text, 0);
+            let answer = steered.tokens();
+            let tokens = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+            if is_over || tokens >= tokens_max {
+                return Ok(self.end(if is_over { Finish::Stop } else { Finish::Length }, tokens));
+            }
+            let prompt = [job.tokens.as_slice(), &answer].concat();
+            let generate = self.generate(self.plan(&prompt), &prompt, tokens_max - tokens, None);
+            let mut steers = Steers { job, steered: &mut steered, step: None };
+            let ran = self.run(generate, &prompt, &mut steers).await?;
+            let decided = steers.step.take();
+            step = match (ran.outcome, decided) {
+                (Outcome::Stopped, Some(decided)) => decided,
+                (Outcome::Ended(Finish::Stop | Finish::ToolCalls), _) => match steered.ended() {
+                    Ok(Some(step)) => Ok(step),
+                    Ok(None) => return Ok(self.end(Finish::Stop, tokens + ran.stats.tokens)),
+                    Err(error) => Err(error),
+                },
+                (Outcome::Ended(Finish::Length), _) => {
+                    return Ok(self.end(Finish::Length, tokens + ran.stats.tokens));
+                }
+                (outcome, _) => return Ok(self.broken_off(outcome)),
+            };
+        }
+    }
+
+    fn end(&self, finish: Finish, tokens: u32) -> After {
+        send(self.job, Reply::End { finish, tokens });
+        After::Answered
+    }
+
+    /// What is left to say about a run that did not come to its end.
+    fn broken_off(&self, outcome: Outcome) -> After {
+        match outcome {
+            Outcome::Failed(reason) => fail(self.job, EngineError::Run { reason }),
+            Outcome::ShuttingDown => fail(self.job, EngineError::ShuttingDown),
+            Outcome::Lost => return After::Lost,
+            Outcome::Ended(_) | Outcome::Stopped | Outcome::Left => {}
+        }
+        After::Ready
+    }
+
+    fn unsteerable(&self, error: &GrammarError) -> After {
+        fail(self.job, EngineError::Run { reason: error.to_string() });
+        After::Ready
     }
 
     fn plan(&self, prompt: &[i32]) -> Plan {
@@ -135,14 +235,12 @@ impl Turn<'_> {
         &mut self,
         generate: Generate,
         prompt: &[i32],
-        is_heard: bool,
-        repetition: Option<Repetition>,
+        listener: &mut dyn Listener,
     ) -> Result<Ran, Option<String>> {
         let run = Run {
             generate,
             job: self.job,
-            is_heard,
-            repetition,
+            listener,
             model: &self.model.id,
             config: self.config,
             stop: self.stop,
@@ -156,6 +254,9 @@ impl Turn<'_> {
                 kv_tokens: ran.stats.kv_tokens,
                 doubtful: ran.stats.aborted && self.resident.choice.kv_doubtful_after_abort,
             });
+        }
+        if let Some(computed) = ran.stats.computed_tokens {
+            tracing::debug!(model = self.model.id, prompt = prompt.len(), computed, "prefill");
         }
         Ok(ran)
     }
@@ -217,12 +318,12 @@ impl Turn<'_> {
             tokens_max: 1,
             stop_tokens: Vec::new(),
         };
-        let ran = self.run(generate, prefix, false, None).await?;
-        if ran.after == After::Answered && !self.resident.ledger.holds(prefix) {
+        let ran = self.run(generate, prefix, &mut Nobody).await?;
+        if matches!(ran.outcome, Outcome::Ended(_)) && !self.resident.ledger.holds(prefix) {
             saved.discard(key, prefix);
             self.memory.spoil(&self.model.id, "the KV cache is not what was saved");
         }
-        Ok(self.unless_gone(ran))
+        Ok(self.unless_gone(ran.outcome))
     }
 
     async fn save_prefix(
@@ -234,8 +335,8 @@ impl Turn<'_> {
         let place = saved.place(key, prefix);
         let plan = self.plan(prefix);
         let generate = self.generate(plan, prefix, 1, Some(&place));
-        let ran = self.run(generate, prefix, false, None).await?;
-        if ran.after == After::Answered {
+        let ran = self.run(generate, prefix, &mut Nobody).await?;
+        if matches!(ran.outcome, Outcome::Ended(_)) {
             let kept = {
                 let (saved, prefix, key) = (Arc::clone(saved), prefix.to_vec(), key.clone());
                 spawn_blocking(move || saved.keep(&key, &prefix)).await
@@ -251,17 +352,18 @@ impl Turn<'_> {
         } else {
             saved.discard(key, prefix);
         }
-        Ok(self.unless_gone(ran))
+        Ok(self.unless_gone(ran.outcome))
     }
 
     /// A preparation that failed is done without; only when nobody waits any more is it the end.
-    fn unless_gone(&mut self, ran: Ran) -> After {
-        match ran.after {
-            After::Ready if !self.job.reply.is_closed() && !self.stop.is_cancelled() => {
-                self.memory.spoil(&self.model.id, "the runtime failed over a saved prompt");
+    fn unless_gone(&mut self, outcome: Outcome) -> After {
+        match outcome {
+            Outcome::Ended(_) | Outcome::Stopped => After::Answered,
+            Outcome::Failed(reason) => {
+                self.memory.spoil(&self.model.id, &reason);
                 After::Answered
             }
-            after => after,
+            Outcome::Left | Outcome::ShuttingDown | Outcome::Lost => self.broken_off(outcome),
         }
     }
 
@@ -280,6 +382,58 @@ impl Turn<'_> {
             ),
             context_tokens_max: self.resident.context_tokens_max,
             margin_tokens: self.config.margin_tokens(&self.resident.choice),
+        }
+    }
+}
+
+/// Text for the job's client.
+fn say(job: &Job, text: String, tokens: u32) {
+    if !text.is_empty() || tokens > 0 {
+        send(job, Reply::Piece { token: TOKEN_UNKNOWN, text: text.into_bytes(), tokens });
+    }
+}
+
+/// Passes all tokens on to the job.
+struct Passes<'a> {
+    job: &'a Job,
+    tokens: u32,
+    /// Ends an answer that repeats itself without end.
+    repetition: Option<Repetition>,
+}
+
+impl Listener for Passes<'_> {
+    fn hear(&mut self, piece: Piece) -> bool {
+        self.tokens += 1;
+        let goes_round = self.repetition.as_mut().is_some_and(|it| it.goes_round_with(piece.token));
+        send(self.job, Reply::Piece { token: piece.token, text: piece.text, tokens: 1 });
+        !goes_round
+    }
+}
+
+/// Shows all tokens to the form before the job has them.
+struct Steers<'a, 's> {
+    job: &'a Job,
+    steered: &'a mut Steered<'s>,
+    /// Why the run was stopped.
+    step: Option<Result<Step, GrammarError>>,
+}
+
+impl Listener for Steers<'_, '_> {
+    fn hear(&mut self, piece: Piece) -> bool {
+        match self.steered.token(&piece) {
+            Ok(Step::Pass) => {
+                let Piece { token, text, .. } = piece;
+                send(self.job, Reply::Piece { token, text, tokens: 1 });
+                true
+            }
+            Ok(Step::GoOn(text)) => {
+                say(self.job, text, 1);
+                true
+            }
+            step @ (Ok(Step::Restart(_) | Step::Finish(_)) | Err(_)) => {
+                self.step = Some(step);
+                false
+            }
         }
     }
 }

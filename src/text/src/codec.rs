@@ -350,6 +350,16 @@ impl Codec {
         self.special_texts.get(&id).map(String::as_str)
     }
 
+    /// What ends a thought that is under way: its text and its tokens.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn thought_end(&self) -> Result<(String, Vec<i32>), TextError> {
+        let text = self.capabilities.reasoning_format.ended();
+        let tokens = self.ids_of_parts_alone(&[(false, &text)])?;
+        Ok((text, tokens))
+    }
+
     /// What is wrong with the model's files although they can be used, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rkllama_core::{Chat, Message, Role};
+use rkllama_core::{Chat, Message, Role, ToolChoice};
 use rkllama_text::{Codec, Encoded};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -47,8 +47,16 @@ impl Prefixes {
             return (prefix.len() < tokens.len()).then_some(prefix);
         }
         let other = vec![Message::new(Role::User, OTHER_WORDS)];
-        let messages = [instructions, &other].concat();
-        let encoded = codec.encode_chat_within(&messages, usize::MAX).ok()?;
+        let other = Chat {
+            messages: [instructions, &other].concat(),
+            tools: chat.tools.clone(),
+            tool_choice: chat.tool_choice.clone(),
+            reasoning_effort: chat.reasoning_effort.clone(),
+            template_variables: chat.template_variables.clone(),
+            continue_last: false,
+            ..*chat
+        };
+        let encoded = codec.encode_chat_within(&other, usize::MAX).ok()?;
         let Encoded::Whole(other) = encoded else { return None };
         let len = tokens.iter().zip(&other).take_while(|(a, b)| a == b).count();
         // The last token of a prompt is computed in any case.
@@ -103,7 +111,7 @@ fn name_of(chat: &Chat, instructions: &[Message]) -> u64 {
         (&tool.name, &tool.description, &tool.parameters).hash(&mut hasher);
     }
     let settings = (chat.thinking, &chat.reasoning_effort, &chat.template_variables);
-    (settings, chat.tools.is_empty()).hash(&mut hasher);
+    (settings, chat.tool_choice == ToolChoice::None).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -129,7 +137,7 @@ mod tests {
     }
 
     fn tokens(codec: &Codec, chat: &Chat) -> Vec<i32> {
-        codec.encode_chat(&chat.messages).unwrap()
+        codec.encode_chat(chat).unwrap()
     }
 
     const RULES: &str = "Answer in one sentence, and never say what you do not know.";

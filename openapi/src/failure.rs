@@ -25,25 +25,35 @@ const RESTART_RETRY_AFTER_S: u32 = 10;
 /// go away by itself that would load a model in vain, three times.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The fields of a request that errors of the engine are about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blame {
+    /// What the model goes on from: `messages` or `prompt`.
+    pub(crate) prompt: &'static str,
+    /// What asks for the form of the answer.
+    pub(crate) format: &'static str,
+}
+
 /// The answer to an error of the engine.
-pub(crate) fn engine(error: EngineError) -> ApiError {
+pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
     let words = error.to_string();
+    let wrong = |reason: String, param| invalid(reason).code("invalid_value").param(param);
     match error {
         EngineError::Model(error) => model(error),
-        EngineError::Template { reason } => invalid(reason).code("invalid_value").param("messages"),
-        EngineError::Prompt { reason } => invalid(reason).code("invalid_value").param("prompt"),
-        EngineError::Format { reason } => {
-            invalid(reason).code("invalid_value").param("response_format")
+        EngineError::Template { reason } | EngineError::Prompt { reason } => {
+            wrong(reason, blame.prompt)
         }
+        EngineError::Format { reason } => wrong(reason, blame.format),
         EngineError::Unsupported { .. } => invalid(words).code("unsupported_value").param("model"),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             invalid(format!(
                 "This model's maximum context length is {context_tokens_max} tokens. However, \
-                 your messages resulted in {prompt_tokens} tokens, and {margin_tokens} are kept \
-                 for the answer. Please reduce the length of the messages."
+                 your {prompt} resulted in {prompt_tokens} tokens, and {margin_tokens} are kept \
+                 for the answer. Please reduce the length of the {prompt}.",
+                prompt = blame.prompt
             ))
             .code("context_length_exceeded")
-            .param("messages")
+            .param(blame.prompt)
             .extra("n_prompt_tokens", prompt_tokens.known())
             .extra("n_ctx", context_tokens_max)
         }

@@ -27,6 +27,8 @@ pub use document::{document, document_yaml};
 pub use fields::coverage;
 pub use shape::OpenAiShape;
 
+use answer::Envelope;
+use convert::Checked;
 use document::Operations;
 use operations::{ChatApi, ModelsApi, ServerApi};
 
@@ -41,13 +43,17 @@ pub struct State {
     pub fallback: Option<String>,
     /// The server's version.
     pub version: String,
+    /// Whether fields that would be ignored are refused instead.
+    pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
     pub empty_store_hint: Option<String>,
 }
 
 impl State {
-    fn fingerprint(&self) -> String {
-        format!("fp_rkllama_{}", self.version)
+    /// The frame of the answer to a request, with an id that begins with `prefix`.
+    fn envelope(&self, prefix: &str, checked: &Checked) -> Envelope {
+        let fingerprint = format!("fp_rkllama_{}", self.version);
+        Envelope::new(prefix, checked.model.clone(), fingerprint, checked.include_usage)
     }
 
     /// Adds to an unknown model what to do about an empty store.

@@ -1,6 +1,6 @@
 //! The operations of `/v1`: verify, convert, send.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use poem::web::RemoteAddr;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
@@ -8,7 +8,7 @@ use rkllama_http::{ApiJson, Sse};
 
 use crate::{
     State,
-    answer::{self, Envelope},
+    answer::{self, ChatWriter},
     convert,
     failure::{self, Failure, Statuses},
     wire::{
@@ -78,21 +78,28 @@ impl ChatApi {
         peer: &RemoteAddr,
         body: ApiJson<ChatCompletionRequest>,
     ) -> Result<ChatReply, Failure<ChatStatuses>> {
-        let chat = convert::chat(body.0, &client_of(peer), &self.state)?;
-        let mut ignored = chat.ignored;
-        let envelope = Envelope::new(chat.model, self.state.fingerprint(), chat.include_usage);
-        let generation = self.state.engine.generate(chat.request);
-        let content = if chat.stream {
-            let opened = answer::open(generation, self.heartbeat).await?;
+        let mut checked = convert::chat(body.0, &client_of(peer), &self.state)?;
+        let mut ignored = std::mem::take(&mut checked.ignored);
+        let envelope = self.state.envelope("chatcmpl-", &checked);
+        let is_streamed = checked.stream;
+        let steps = answer::in_turn(Arc::clone(&self.state.engine), checked);
+        let content = if is_streamed {
+            let opened = answer::open(steps, self.heartbeat).await?;
             ignored.extend(&opened.ignored);
-            ChatContent::Chunks(Sse::new(answer::chunks(opened, envelope), self.heartbeat))
+            let chunks = answer::chunks(opened, ChatWriter(envelope));
+            ChatContent::Chunks(Sse::new(chunks, self.heartbeat))
         } else {
-            let (completion, by_runtime) = answer::whole(generation, envelope).await?;
-            ignored.extend(by_runtime);
-            ChatContent::Whole(ApiJson(completion))
+            let whole = answer::whole(steps).await?;
+            ignored.extend(&whole.ignored);
+            ChatContent::Whole(ApiJson(answer::whole_chat(whole, envelope)))
         };
-        Ok(ChatReply::Ok(content, (!ignored.is_empty()).then(|| ignored.join(", "))))
+        Ok(ChatReply::Ok(content, named(&ignored)))
     }
+}
+
+/// The value of the header that names what was ignored.
+fn named(ignored: &[&str]) -> Option<String> {
+    (!ignored.is_empty()).then(|| ignored.join(", "))
 }
 
 /// Whom a request takes turns as: the machine it came from.

@@ -43,6 +43,42 @@ pub(crate) fn empty_array(param: &str) -> ApiError {
     .param(param)
 }
 
+/// A field of another type than it has to have, found where serde could not look.
+pub(crate) fn invalid_type(param: &str, expected: &str, got: &serde_json::Value) -> ApiError {
+    let got = match got {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a boolean",
+        serde_json::Value::Number(number) if number.is_f64() => "a decimal",
+        serde_json::Value::Number(_) => "an integer",
+        serde_json::Value::String(_) => "a string",
+        serde_json::Value::Array(_) => "an array",
+        serde_json::Value::Object(_) => "an object",
+    };
+    invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
+        .code("invalid_type")
+        .param(param)
+}
+
+/// A value that OpenAI's API knows and this server does not.
+pub(crate) fn unsupported_value(param: &str, value: &str, supported: &str) -> ApiError {
+    invalid(format!(
+        "Unsupported value: '{param}' does not support '{value}' with this server. Only \
+         '{supported}' is supported."
+    ))
+    .code("unsupported_value")
+    .param(param)
+}
+
+/// An array with more items than it may have.
+pub(crate) fn array_too_long(param: &str, len_max: usize, len: usize) -> ApiError {
+    invalid(format!(
+        "Invalid '{param}': array too long. Expected an array with maximum length {len_max}, but \
+         got an array with length {len} instead."
+    ))
+    .code("array_above_max_length")
+    .param(param)
+}
+
 /// A text with more bytes than it may have.
 pub(crate) fn string_too_long(param: &str, len_max: usize, len: usize) -> ApiError {
     invalid(format!(

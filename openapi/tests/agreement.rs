@@ -5,12 +5,13 @@
 mod common;
 
 use common::{
-    hello, limits,
+    Step, arguments, call, finished, hello, limits,
     schema::{document, faults_by_openai, faults_by_ours},
-    state,
+    started, state, text, thought,
 };
 use poem::{http::StatusCode, test::TestClient};
 use poem_openapi::types::{Example, ToJSON};
+use rkllama_core::Finish;
 use rkllama_openapi::wire::{ChatChunk, ChatCompletion, ChatCompletionRequest, ErrorResponse};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -59,6 +60,40 @@ fn schema_and_reader_take_and_refuse_the_same_requests() {
         with("tools", json!([{"type": "gadget"}])),
         with("tool_choice", json!("auto")),
         with("tool_choice", json!({"type": "function"})),
+        with("tool_choice", json!({"type": "function", "function": {"name": "f"}})),
+        with("tool_choice", json!({"type": "function", "function": {}})),
+        with("tool_choice", json!({"function": {"name": "f"}})),
+        with(
+            "tool_choice",
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto",
+            "tools": [{"type": "function", "function": {"name": "f"}}]}}),
+        ),
+        with("tool_choice", json!({"type": "allowed_tools", "allowed_tools": {"mode": "none"}})),
+        with("tools", json!([{"type": "function", "function": {"name": "f", "parameters": []}}])),
+        with("tools", json!([{"type": "custom", "custom": {"name": "f"}}])),
+        with("response_format", json!({"type": "json_object", "schema": {"a": [1]}})),
+        with("response_format", json!({"type": "json_schema", "json_schema": {"schema": {}}})),
+        with(
+            "response_format",
+            json!({"type": "json_schema", "json_schema": {"name": "n", "schema": 1}}),
+        ),
+        with("guided_json", json!({"type": "object"})),
+        with("guided_json", json!("{}")),
+        with("guided_json", json!(7)),
+        with("json_schema", json!("{}")),
+        with("structured_outputs", json!({"json": "{}", "choice": ["a"], "regex": "x"})),
+        with("structured_outputs", json!({"json_object": 1})),
+        with("structured_outputs", json!("json")),
+        with("reasoning_effort", json!("xhigh")),
+        with("reasoning_effort", json!("endless")),
+        with("thinking", json!(true)),
+        with("thinking", json!({"type": "enabled"})),
+        with("thinking", json!({})),
+        with("thinking", json!("yes")),
+        with("chat_template_kwargs", json!({"enable_thinking": false})),
+        with("chat_template_kwargs", json!([])),
+        with("stop_token_ids", json!([1])),
+        with("stop_token_ids", json!(["a"])),
         with("tool_choice", json!("sometimes")),
         with("tool_choice", json!(1)),
         with("response_format", json!({"type": "json_schema", "json_schema": {"name": "n"}})),
@@ -74,6 +109,13 @@ fn schema_and_reader_take_and_refuse_the_same_requests() {
         message(json!({"role": "user", "content": [{"type": "video"}]})),
         message(json!({"role": "user", "content": [{"text": "a"}]})),
         message(json!({"role": "user", "content": {"type": "text"}})),
+        message(json!({"role": "assistant", "content": null, "tool_calls":
+            [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]})),
+        message(json!({"role": "assistant", "tool_calls": [{"id": "c", "type": null}]})),
+        message(json!({"role": "assistant", "tool_calls": [{"type": "function"}]})),
+        message(json!({"role": "assistant", "tool_calls":
+            [{"id": "c", "function": {"name": "f", "arguments": {}}}]})),
+        message(json!({"role": "tool", "tool_call_id": 7, "content": "x"})),
         message(json!({"role": "king", "content": "x"})),
         message(json!({"content": "x"})),
         message(json!(["user", "x"])),
@@ -93,11 +135,15 @@ fn schema_and_reader_take_and_refuse_the_same_requests() {
         assert_eq!(faults.is_empty(), read.is_ok(), "{request}: {faults:?} and {read:?}");
         taken += usize::from(read.is_ok());
     }
-    assert_eq!((requests.len() - taken, requests.len()), (24, 80));
+    assert_eq!((requests.len() - taken, requests.len()), (41, 138));
 }
 
 async fn ask(request: Value) -> String {
-    let app = rkllama_openapi::app(state(common::ScriptedEngine::playing(hello())), limits());
+    ask_for(hello(), request).await
+}
+
+async fn ask_for(script: Vec<Step>, request: Value) -> String {
+    let app = rkllama_openapi::app(state(common::ScriptedEngine::playing(script)), limits());
     let response =
         TestClient::new(app).post("/v1/chat/completions").body_json(&request).send().await;
     response.0.into_body().into_string().await.unwrap()
@@ -109,24 +155,41 @@ fn user_says_hi(key: &str, value: Value) -> Value {
     request
 }
 
+/// Thoughts, text and calls: all that an answer can have.
+fn rich() -> Vec<Step> {
+    vec![
+        started(Vec::new()),
+        thought("Hm."),
+        text("Hello"),
+        call(0, "f"),
+        arguments(0, "{}"),
+        finished(Finish::ToolCalls),
+    ]
+}
+
 #[tokio::test]
 async fn a_whole_answer_is_valid_by_both_documents() {
-    let answer: Value = serde_json::from_str(&ask(user_says_hi("n", json!(1))).await).unwrap();
-    assert_eq!(faults_by_ours("ChatCompletion", &answer), NONE);
-    assert_eq!(faults_by_openai("CreateChatCompletionResponse", &answer), NONE);
+    for (script, n) in [(hello(), 1), (rich(), 2)] {
+        let answer = ask_for(script, user_says_hi("n", json!(n))).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(faults_by_ours("ChatCompletion", &answer), NONE);
+        assert_eq!(faults_by_openai("CreateChatCompletionResponse", &answer), NONE);
+    }
 }
 
 #[tokio::test]
 async fn every_chunk_is_valid_by_both_documents() {
-    let mut request = user_says_hi("stream", json!(true));
-    request["stream_options"] = json!({"include_usage": true});
-    let stream = ask(request).await;
-    let data = common::data_of(&stream);
-    assert_eq!(data.len(), 7, "role, three texts, finish, usage, [DONE]");
-    for chunk in data.iter().filter(|data| **data != "[DONE]") {
-        let chunk: Value = serde_json::from_str(chunk).unwrap();
-        assert_eq!(faults_by_ours("ChatChunk", &chunk), NONE);
-        assert_eq!(faults_by_openai("CreateChatCompletionStreamResponse", &chunk), NONE);
+    for (script, chunks) in [(hello(), 7), (rich(), 8)] {
+        let mut request = user_says_hi("stream", json!(true));
+        request["stream_options"] = json!({"include_usage": true});
+        let stream = ask_for(script, request).await;
+        let data = common::data_of(&stream);
+        assert_eq!(data.len(), chunks, "role, pieces, finish, usage, [DONE]");
+        for chunk in data.iter().filter(|data| **data != "[DONE]") {
+            let chunk: Value = serde_json::from_str(chunk).unwrap();
+            assert_eq!(faults_by_ours("ChatChunk", &chunk), NONE);
+            assert_eq!(faults_by_openai("CreateChatCompletionStreamResponse", &chunk), NONE);
+        }
     }
 }
 

@@ -51,6 +51,7 @@ fn every_field_of_the_schema_has_a_class() {
     };
     publish("", "ChatCompletionRequest");
     publish("stream_options.", "StreamOptions");
+    publish("structured_outputs.", "StructuredOutputs");
     publish("messages[].", "ChatMessage");
     publish("messages[].content[].", "ContentPart");
     let listed: BTreeSet<_> = rows().into_iter().map(|(field, _)| field).collect();

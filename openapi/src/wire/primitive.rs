@@ -105,6 +105,8 @@ macro_rules! document_as {
     };
 }
 
+pub(crate) use document_as;
+
 document_as!(AnyObject, BTreeMap<String, Value>);
 document_as!(AnyValue, Value);
 

@@ -18,9 +18,9 @@ use std::{
 
 use futures_core::Stream;
 use rkllama_core::{
-    Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
+    Chat, Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
     ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings,
-    Usage,
+    ToolCallPiece, Usage,
 };
 use rkllama_http::Limits;
 use rkllama_openapi::State;
@@ -109,12 +109,17 @@ impl Engine for ScriptedEngine {
     }
 }
 
-/// The messages of a request.
-pub(crate) fn conversation(request: &Request) -> &[Message] {
+/// The conversation of a request.
+pub(crate) fn chat(request: &Request) -> &Chat {
     match &request.prompt {
-        Prompt::Chat(chat) => &chat.messages,
+        Prompt::Chat(chat) => chat,
         Prompt::Text(_) | Prompt::Tokens(_) => panic!("no conversation"),
     }
+}
+
+/// Its messages.
+pub(crate) fn conversation(request: &Request) -> &[Message] {
+    &chat(request).messages
 }
 
 pub(crate) fn started(ignored: Vec<&'static str>) -> Step {
@@ -123,6 +128,20 @@ pub(crate) fn started(ignored: Vec<&'static str>) -> Step {
 
 pub(crate) fn text(text: &str) -> Step {
     Step::Yield(Ok(Event::Text(text.to_owned())))
+}
+
+pub(crate) fn thought(text: &str) -> Step {
+    Step::Yield(Ok(Event::Reasoning(text.to_owned())))
+}
+
+/// A call of a tool begins.
+pub(crate) fn call(index: usize, name: &str) -> Step {
+    Step::Yield(Ok(Event::ToolCall(ToolCallPiece::Begin { index, name: name.to_owned() })))
+}
+
+/// More of its arguments.
+pub(crate) fn arguments(index: usize, json: &str) -> Step {
+    Step::Yield(Ok(Event::ToolCall(ToolCallPiece::Arguments { index, json: json.to_owned() })))
 }
 
 pub(crate) fn finished(finish: Finish) -> Step {
@@ -207,7 +226,14 @@ pub(crate) fn state(engine: Arc<ScriptedEngine>) -> State {
 }
 
 pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>) -> State {
-    State { engine, models, fallback: None, version: "1.2.3".to_owned(), empty_store_hint: None }
+    State {
+        engine,
+        models,
+        fallback: None,
+        version: "1.2.3".to_owned(),
+        strict_parameters: false,
+        empty_store_hint: None,
+    }
 }
 
 /// Limits with a heartbeat that a test can wait for.
@@ -230,14 +256,12 @@ pub(crate) async fn shown(response: poem::test::TestResponse) -> String {
     text + "\n" + &masked(&body)
 }
 
-/// `text` without the ids and times of chat completions.
+/// `text` without the ids and times of answers.
 pub(crate) fn masked(text: &str) -> String {
     let text = mask(text, "\"id\":\"chatcmpl-", |c| c.is_ascii_hexdigit());
-    if text.contains("chatcmpl-") {
-        mask(&text, "\"created\":", |c| c.is_ascii_digit())
-    } else {
-        text
-    }
+    let text = mask(&text, "\"id\":\"cmpl-", |c| c.is_ascii_hexdigit());
+    let text = mask(&text, "\"id\":\"call_", |c| c.is_ascii_hexdigit());
+    if text.contains("cmpl-") { mask(&text, "\"created\":", |c| c.is_ascii_digit()) } else { text }
 }
 
 fn mask(text: &str, start: &str, is_masked: fn(char) -> bool) -> String {

@@ -107,6 +107,7 @@ async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> 
         models,
         fallback: config.fallback.chat.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        strict_parameters: false,
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",
             config.models.display()

@@ -12,10 +12,10 @@ use poem_openapi::{
     registry::{MetaApi, Registry},
 };
 
-use crate::operations::{ChatApi, ModelsApi, ServerApi};
+use crate::operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
 
 /// All operations.
-pub(crate) type Operations = (ChatApi, ModelsApi, ServerApi);
+pub(crate) type Operations = (ChatApi, CompletionsApi, ModelsApi, ServerApi);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.

@@ -7,8 +7,8 @@
 use std::fmt::Write;
 
 use crate::wire::{
-    AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, ContentPart, ContentPartType,
-    Modality, Nullable, StreamOptions, StructuredOutputs,
+    AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
+    ContentPartType, Modality, Nullable, StreamOptions, StructuredOutputs,
 };
 
 /// What becomes of a field of a `T`.
@@ -64,6 +64,7 @@ macro_rules! common_fields {
             honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
             honoured("ignore_eos", "not OpenAI's"),
             honoured("timings_per_token", "not OpenAI's; pieces are counted until the last chunk"),
+            honoured("response_format", "`text`, `json_object`, `json_schema`"),
             honoured("json_schema", "not OpenAI's; a schema"),
             honoured("guided_json", "not OpenAI's; a schema or its text"),
             honoured("structured_outputs", "not OpenAI's; one form at most"),
@@ -140,6 +141,28 @@ macro_rules! common_fields {
 
 const NO_GRAMMAR: &str = "not OpenAI's; answers are held to JSON only";
 
+/// What a completion request shares with others.
+const COMPLETION_COMMON: &[Field<CompletionRequest>] = common_fields!();
+
+/// A completion request's own fields.
+const COMPLETION: &[Field<CompletionRequest>] = &[
+    honoured("model", "absent: the fallback, else the only model, else 400"),
+    honoured("prompt", "a text, token ids, or an array of either"),
+    honoured("max_tokens", "16 where absent; 0 is legal; negative: to the context's end"),
+    honoured("echo", "with prompts of text"),
+    refused(
+        "suffix",
+        |r| r.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()),
+        "nothing is filled in",
+    ),
+    refused(
+        "best_of",
+        |r| r.best_of.is_some_and(|best_of| best_of > r.n.unwrap_or(1)),
+        "up to `n` is honoured; there are no scores to choose by",
+    ),
+    ignored("logprobs", |r| r.logprobs.is_some(), "`choices[].logprobs` is null; 0 to 5"),
+];
+
 /// What a chat request shares with others.
 const CHAT_COMMON: &[Field<ChatCompletionRequest>] = common_fields!();
 
@@ -152,7 +175,6 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
     honoured("tools", "functions, at most 128; `[]` means none; `custom` is 400"),
     honoured("tool_choice", "`none`, `auto`, `required`, a function, `allowed_tools`"),
     honoured("parallel_tool_calls", "false: the first call is the only one"),
-    honoured("response_format", "`text`, `json_object`, `json_schema`"),
     honoured("reasoning_effort", "for templates that know it; `none`: no thinking"),
     honoured("enable_thinking", "not OpenAI's; where the template leaves the choice"),
     honoured("thinking", "not OpenAI's; as `enable_thinking`, which wins"),
@@ -273,6 +295,10 @@ pub(crate) trait Fields: Sized + 'static {
     }
 }
 
+impl Fields for CompletionRequest {
+    const TABLES: [&'static [Field<Self>]; 2] = [COMPLETION, COMPLETION_COMMON];
+}
+
 impl Fields for ChatCompletionRequest {
     const TABLES: [&'static [Field<Self>]; 2] = [CHAT, CHAT_COMMON];
 }
@@ -316,6 +342,9 @@ pub fn coverage() -> String {
     rows(&mut text, "", CHAT_COMMON);
     rows(&mut text, "messages[].", MESSAGE);
     rows(&mut text, "messages[].content[].", PART);
+    heading(&mut text, "POST /v1/completions");
+    rows(&mut text, "", COMPLETION);
+    rows(&mut text, "", COMPLETION_COMMON);
     text
 }
 

@@ -30,7 +30,7 @@ pub use shape::OpenAiShape;
 use answer::Envelope;
 use convert::Checked;
 use document::Operations;
-use operations::{ChatApi, ModelsApi, ServerApi};
+use operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -75,6 +75,7 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
     let operations = document::service((
         ChatApi { state: state.clone(), heartbeat: limits.heartbeat },
+        CompletionsApi { state: state.clone(), heartbeat: limits.heartbeat },
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));

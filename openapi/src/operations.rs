@@ -8,12 +8,12 @@ use rkllama_http::{ApiJson, Sse};
 
 use crate::{
     State,
-    answer::{self, ChatWriter},
+    answer::{self, ChatWriter, CompletionWriter, Echoes},
     convert,
     failure::{self, Failure, Statuses},
     wire::{
-        ChatChunk, ChatCompletion, ChatCompletionRequest, Health, ModelList, ModelListObject,
-        ModelObject,
+        ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
+        CompletionRequest, Health, ModelList, ModelListObject, ModelObject,
     },
 };
 
@@ -21,6 +21,8 @@ use crate::{
 enum Tag {
     /// Answers to conversations.
     Chat,
+    /// Continuations of texts.
+    Completions,
     /// The models on this server.
     Models,
     /// The server itself.
@@ -34,7 +36,7 @@ pub(crate) struct ChatApi {
     pub(crate) heartbeat: Duration,
 }
 
-/// The statuses with which a chat completion fails.
+/// The statuses with which an answer fails.
 pub(crate) struct ChatStatuses;
 
 impl Statuses for ChatStatuses {
@@ -100,6 +102,70 @@ impl ChatApi {
 /// The value of the header that names what was ignored.
 fn named(ignored: &[&str]) -> Option<String> {
     (!ignored.is_empty()).then(|| ignored.join(", "))
+}
+
+/// The operations about texts.
+pub(crate) struct CompletionsApi {
+    pub(crate) state: State,
+    /// See [`rkllama_http::Limits::heartbeat`].
+    pub(crate) heartbeat: Duration,
+}
+
+/// Both forms of one answer.
+#[derive(ResponseContent)]
+pub(crate) enum CompletionContent {
+    Whole(ApiJson<Completion>),
+    Chunks(Sse<CompletionChunk>),
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum CompletionReply {
+    /// The answer; with `stream` as server-sent events, one chunk in each, and `data: [DONE]` at
+    /// the end. An error after the first chunk comes as an event with `error`.
+    #[oai(status = 200)]
+    Ok(
+        CompletionContent,
+        /// Fields of the request that had no effect, separated by commas. For a streamed answer:
+        /// as far as they are known when it begins.
+        #[oai(header = "x-rkllama-ignored")]
+        Option<String>,
+    ),
+}
+
+#[OpenApi(prefix_path = "/v1")]
+impl CompletionsApi {
+    /// Create a text completion
+    ///
+    /// Continues a text as it is. A closed connection cancels the answer.
+    #[oai(
+        path = "/completions",
+        method = "post",
+        operation_id = "createCompletion",
+        tag = "Tag::Completions"
+    )]
+    async fn create_completion(
+        &self,
+        peer: &RemoteAddr,
+        body: ApiJson<CompletionRequest>,
+    ) -> Result<CompletionReply, Failure<ChatStatuses>> {
+        let mut checked = convert::completion(body.0, &client_of(peer), &self.state)?;
+        let mut ignored = std::mem::take(&mut checked.ignored);
+        let echoes = Echoes { texts: std::mem::take(&mut checked.echoes), n: checked.n };
+        let envelope = self.state.envelope("cmpl-", &checked);
+        let is_streamed = checked.stream;
+        let steps = answer::in_turn(Arc::clone(&self.state.engine), checked);
+        let content = if is_streamed {
+            let opened = answer::open(steps, self.heartbeat).await?;
+            ignored.extend(&opened.ignored);
+            let chunks = answer::chunks(opened, CompletionWriter { envelope, echoes });
+            CompletionContent::Chunks(Sse::new(chunks, self.heartbeat))
+        } else {
+            let whole = answer::whole(steps).await?;
+            ignored.extend(&whole.ignored);
+            CompletionContent::Whole(ApiJson(answer::whole_completion(whole, envelope, &echoes)))
+        };
+        Ok(CompletionReply::Ok(content, named(&ignored)))
+    }
 }
 
 /// Whom a request takes turns as: the machine it came from.

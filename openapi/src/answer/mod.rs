@@ -10,6 +10,7 @@
 //! is spawned: when the client goes, the body is dropped, the generation with it, and that cancels.
 
 mod chat;
+mod completion;
 mod runs;
 mod tally;
 
@@ -24,6 +25,7 @@ use serde::Serialize;
 use crate::{failure, shape};
 
 pub(crate) use chat::{ChatWriter, whole_chat};
+pub(crate) use completion::{CompletionWriter, Echoes, whole_completion};
 pub(crate) use runs::{Choice, Step, Steps, Whole, in_turn, whole};
 pub(crate) use tally::{Tally, Work};
 

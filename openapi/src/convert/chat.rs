@@ -72,6 +72,7 @@ pub(crate) fn chat(
         model: name,
         stream: common.is_streamed(),
         include_usage: common.includes_usage(),
+        echoes: Vec::new(),
         ignored,
     })
 }

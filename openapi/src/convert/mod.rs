@@ -2,12 +2,14 @@
 
 mod chat;
 mod common;
+mod completion;
 mod format;
 mod messages;
 mod model;
 mod tools;
 
 pub(crate) use chat::chat;
+pub(crate) use completion::completion;
 
 use rkllama_core::Request;
 use rkllama_http::ApiError;
@@ -28,6 +30,8 @@ pub(crate) struct Checked {
     pub(crate) stream: bool,
     /// Whether the last chunk carries the usage.
     pub(crate) include_usage: bool,
+    /// What each answer begins with, for each prompt; empty where it begins with itself.
+    pub(crate) echoes: Vec<String>,
     /// Fields that were used in vain.
     pub(crate) ignored: Vec<&'static str>,
 }

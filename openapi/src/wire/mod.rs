@@ -5,6 +5,7 @@
 //! `///` comments here are published: they are written for users of the API.
 
 mod answer;
+mod completion;
 mod format;
 mod health;
 mod json;
@@ -21,6 +22,10 @@ pub use answer::{
     ChatCompletion, ChatCompletionObject, ChatDelta, ChatFunctionCall, ChatFunctionDelta,
     ChatToolCall, ChatToolCallDelta, CompletionTokensDetails, CompletionUsage, FinishReason,
     FunctionType, Logprobs, PromptTokensDetails, Timings,
+};
+pub use completion::{
+    Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
+    CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthStatus};

@@ -279,3 +279,18 @@ fn mask(text: &str, start: &str, is_masked: fn(char) -> bool) -> String {
 pub(crate) fn data_of(stream: &str) -> Vec<&str> {
     stream.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect()
 }
+
+/// Fields and classes of an operation, from the printed table.
+pub(crate) fn coverage_of(operation: &str) -> Vec<(String, String)> {
+    let coverage = rkllama_openapi::coverage();
+    let section = coverage.split("\n## ").find(|section| section.starts_with(operation));
+    section
+        .unwrap_or_else(|| panic!("nothing about {operation}"))
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let field = cells.next()?.trim_end_matches('`').to_owned();
+            Some((field, cells.next()?.to_owned()))
+        })
+        .collect()
+}

@@ -6,7 +6,7 @@ use poem::http::{HeaderValue, StatusCode, header::HeaderName};
 use poem_openapi::{
     ApiResponse,
     payload::Payload,
-    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry},
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::Type,
 };
 use rkllama_core::{EngineError, ModelError};
@@ -165,19 +165,14 @@ impl<S: Statuses> ApiResponse for Failure<S> {
 }
 
 fn documented(status: u16) -> MetaResponse {
-    let retry_after = MetaHeader {
-        name: "RETRY-AFTER".to_owned(),
-        description: Some("Seconds after which to try again, where that makes sense.".to_owned()),
-        required: false,
-        deprecated: false,
-        schema: u32::schema_ref(),
-    };
     MetaResponse {
         description: match status {
             400 => "The request is at fault; `param` names the field.",
+            401 => "The request needs a key, and carries none or one that is not known here.",
             404 => "There is no such model.",
             408 => "The request's body did not arrive in time.",
             413 => "The request's body is too large.",
+            429 => "The key's own limit, in a minute or at once, is reached.",
             500 => "The server is at fault.",
             _ => {
                 "The server cannot answer now: the queue is full, the runtime or the model \
@@ -190,6 +185,28 @@ fn documented(status: u16) -> MetaResponse {
             content_type: ApiJson::<ErrorResponse>::CONTENT_TYPE,
             schema: ErrorResponse::schema_ref(),
         }],
-        headers: if status == 503 { vec![retry_after] } else { Vec::new() },
+        headers: match status {
+            401 => vec![header("WWW-AUTHENTICATE", "Always `Bearer`.", String::schema_ref())],
+            429 => {
+                vec![header(RETRY_AFTER, "Seconds after which to try again.", u32::schema_ref())]
+            }
+            503 => {
+                let words = "Seconds after which to try again, where that makes sense.";
+                vec![header(RETRY_AFTER, words, u32::schema_ref())]
+            }
+            _ => Vec::new(),
+        },
+    }
+}
+
+const RETRY_AFTER: &str = "RETRY-AFTER";
+
+fn header(name: &str, description: &str, schema: MetaSchemaRef) -> MetaHeader {
+    MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema,
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use rkllama_core::{Engine, Models};
-use rkllama_http::{ApiError, Intake, Limits, Observe, RouteTable, Shaped, SwaggerUi};
+use rkllama_http::{ApiError, Guard, Intake, Keys, Limits, Observe, RouteTable, Shaped, SwaggerUi};
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
@@ -43,6 +43,8 @@ pub struct State {
     pub fallback: Option<String>,
     /// The server's version.
     pub version: String,
+    /// The keys that let clients in; without any everybody is let in.
+    pub keys: Keys,
     /// Whether fields that would be ignored are refused instead.
     pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
@@ -73,6 +75,7 @@ impl State {
 /// log. The binary serves this and the tests ask it.
 pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + 'static {
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
+    let guard = Guard::new(state.keys.clone(), limits.clone());
     let operations = document::service((
         ChatApi { state: state.clone(), heartbeat: limits.heartbeat },
         CompletionsApi { state: state.clone(), heartbeat: limits.heartbeat },
@@ -88,6 +91,7 @@ pub fn app(state: State, limits: Limits) -> impl Endpoint<Output = Response> + '
         .nest("/docs", SwaggerUi::new(json))
         .nest("/", slashes::EncodeSlashes::new(operations))
         .data(Intake::new(limits))
+        .with(guard)
         .with(Shaped::new(OpenAiShape, routes))
         .with(Observe)
 }

@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use poem::web::RemoteAddr;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
-use rkllama_http::{ApiJson, Sse};
+use rkllama_http::{ApiJson, Caller, Sse};
 
 use crate::{
     State,
@@ -40,7 +39,7 @@ pub(crate) struct ChatApi {
 pub(crate) struct ChatStatuses;
 
 impl Statuses for ChatStatuses {
-    const STATUSES: &'static [u16] = &[400, 404, 408, 413, 500, 503];
+    const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
 }
 
 /// Both forms of one answer.
@@ -77,10 +76,10 @@ impl ChatApi {
     )]
     async fn create_chat_completion(
         &self,
-        peer: &RemoteAddr,
+        caller: Caller,
         body: ApiJson<ChatCompletionRequest>,
     ) -> Result<ChatReply, Failure<ChatStatuses>> {
-        let mut checked = convert::chat(body.0, &client_of(peer), &self.state)?;
+        let mut checked = convert::chat(body.0, caller, &self.state)?;
         let mut ignored = std::mem::take(&mut checked.ignored);
         let envelope = self.state.envelope("chatcmpl-", &checked);
         let is_streamed = checked.stream;
@@ -145,10 +144,10 @@ impl CompletionsApi {
     )]
     async fn create_completion(
         &self,
-        peer: &RemoteAddr,
+        caller: Caller,
         body: ApiJson<CompletionRequest>,
     ) -> Result<CompletionReply, Failure<ChatStatuses>> {
-        let mut checked = convert::completion(body.0, &client_of(peer), &self.state)?;
+        let mut checked = convert::completion(body.0, caller, &self.state)?;
         let mut ignored = std::mem::take(&mut checked.ignored);
         let echoes = Echoes { texts: std::mem::take(&mut checked.echoes), n: checked.n };
         let envelope = self.state.envelope("cmpl-", &checked);
@@ -168,11 +167,6 @@ impl CompletionsApi {
     }
 }
 
-/// Whom a request takes turns as: the machine it came from.
-fn client_of(peer: &RemoteAddr) -> String {
-    peer.as_socket_addr().map_or_else(|| peer.to_string(), |address| address.ip().to_string())
-}
-
 /// The operations about models.
 pub(crate) struct ModelsApi {
     pub(crate) state: State,
@@ -182,10 +176,17 @@ pub(crate) struct ModelsApi {
 pub(crate) struct ModelStatuses;
 
 impl Statuses for ModelStatuses {
-    const STATUSES: &'static [u16] = &[400, 404, 500];
+    const STATUSES: &'static [u16] = &[400, 401, 404, 429, 500];
 }
 
-/// The statuses with which an operation without input fails.
+/// The statuses with which the list of models fails.
+pub(crate) struct ListStatuses;
+
+impl Statuses for ListStatuses {
+    const STATUSES: &'static [u16] = &[401, 429, 500];
+}
+
+/// The statuses with which an operation that is open to all and has no input fails.
 pub(crate) struct ServerStatuses;
 
 impl Statuses for ServerStatuses {
@@ -210,7 +211,7 @@ pub(crate) enum ModelReply {
 impl ModelsApi {
     /// List models
     #[oai(path = "/models", method = "get", operation_id = "listModels", tag = "Tag::Models")]
-    async fn list_models(&self) -> Result<ModelListReply, Failure<ServerStatuses>> {
+    async fn list_models(&self, _caller: Caller) -> Result<ModelListReply, Failure<ListStatuses>> {
         let residents = self.state.engine.residents();
         let models = self.state.models.list();
         let data = models.iter().map(|model| ModelObject::new(model, &residents)).collect();
@@ -228,6 +229,7 @@ impl ModelsApi {
     )]
     async fn retrieve_model(
         &self,
+        _caller: Caller,
         /// The model's id.
         id: Path<String>,
     ) -> Result<ModelReply, Failure<ModelStatuses>> {

@@ -10,7 +10,7 @@ use common::{
     coverage_of,
     schema::{document, openai},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn the_committed_document_is_the_one_the_code_makes() {
@@ -107,7 +107,7 @@ fn answers_document_both_forms_and_every_failure() {
         let responses = &document["paths"][path]["post"]["responses"];
         assert_eq!(
             keys(responses).collect::<Vec<_>>(),
-            ["200", "400", "404", "408", "413", "500", "503"]
+            ["200", "400", "401", "404", "408", "413", "429", "500", "503"]
         );
         assert_eq!(
             keys(&responses["200"]["content"]).collect::<Vec<_>>(),
@@ -120,6 +120,21 @@ fn answers_document_both_forms_and_every_failure() {
         assert!(document["components"]["schemas"][chunk].is_object());
     }
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// What the guard lets through without a key needs none by the document, and the other way round.
+#[test]
+fn keys_are_documented() {
+    let document = document();
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            let needs_key = operation["security"] == json!([{"bearer": []}, {}]);
+            assert_eq!(needs_key, path != "/health", "{path}");
+            assert_eq!(operation["responses"]["401"].is_object(), needs_key, "{path}");
+            assert_eq!(operation["responses"]["429"].is_object(), needs_key, "{path}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A chat request.
 
 use rkllama_core::{Chat, Message, Model, Prompt, Request, Role, ToolChoice};
-use rkllama_http::ApiError;
+use rkllama_http::{ApiError, Caller};
 use serde_json::Value;
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
 /// Checks a request and translates it.
 pub(crate) fn chat(
     mut wire: ChatCompletionRequest,
-    client: &str,
+    caller: Caller,
     state: &State,
 ) -> Result<Checked, ApiError> {
     if let Some(field) = wire.refused() {
@@ -65,7 +65,7 @@ pub(crate) fn chat(
             format: format.map(|(format, _)| format),
             ignore_eos,
             keep_alive,
-            client: client.into(),
+            client: caller.0,
         }],
         n,
         view,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rkllama_core::{Prompt, Request};
-use rkllama_http::ApiError;
+use rkllama_http::{ApiError, Caller};
 
 use super::{
     Checked, View,
@@ -26,7 +26,7 @@ const TOKENS_DEFAULT: i64 = 16;
 /// Checks a request and translates it.
 pub(crate) fn completion(
     mut wire: CompletionRequest,
-    client: &str,
+    caller: Caller,
     state: &State,
 ) -> Result<Checked, ApiError> {
     check_integer("best_of", wire.best_of, 0, 20)?;
@@ -44,7 +44,7 @@ pub(crate) fn completion(
     let echoes = if wire.echo == Some(true) { echoes(&prompts)? } else { Vec::new() };
     let (model, name) = resolve(wire.model, state)?;
     let blame_format = format.as_ref().map_or("response_format", |(_, field)| field);
-    let (format, client) = (format.map(|(format, _)| format), Arc::from(client));
+    let format = format.map(|(format, _)| format);
     let request = |prompt| Request {
         model: Arc::clone(&model),
         prompt,
@@ -54,7 +54,7 @@ pub(crate) fn completion(
         format: format.clone(),
         ignore_eos: wire.ignore_eos.unwrap_or(false),
         keep_alive,
-        client: Arc::clone(&client),
+        client: Arc::clone(&caller.0),
     };
     Ok(Checked {
         requests: prompts.into_iter().map(request).collect(),

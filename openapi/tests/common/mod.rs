@@ -22,7 +22,7 @@ use rkllama_core::{
     ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings,
     ToolCallPiece, Usage,
 };
-use rkllama_http::Limits;
+use rkllama_http::{Keys, Limits};
 use rkllama_openapi::State;
 
 /// What a scripted generation does next.
@@ -231,6 +231,7 @@ pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>)
         models,
         fallback: None,
         version: "1.2.3".to_owned(),
+        keys: Keys::default(),
         strict_parameters: false,
         empty_store_hint: None,
     }
@@ -244,8 +245,15 @@ pub(crate) fn limits() -> Limits {
 /// An answer as text for a snapshot: status, the headers that mean something, the body. What is
 /// random or depends on the clock is masked.
 pub(crate) async fn shown(response: poem::test::TestResponse) -> String {
-    const HEADERS: [&str; 6] =
-        ["content-type", "x-rkllama-ignored", "retry-after", "x-should-retry", "allow", "location"];
+    const HEADERS: [&str; 7] = [
+        "content-type",
+        "x-rkllama-ignored",
+        "retry-after",
+        "x-should-retry",
+        "www-authenticate",
+        "allow",
+        "location",
+    ];
     let mut text = format!("{}\n", response.0.status());
     for name in HEADERS {
         if let Some(value) = response.0.headers().get(name) {

@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context;
 use rkllama_core::{Engine, KeepAlive, Model, Models};
 use rkllama_engine::NpuEngine;
+use rkllama_http::Keys;
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
@@ -32,7 +33,7 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     engine_config::engine_config,
-    listen,
+    keys, listen,
     runtimes::Libraries,
 };
 
@@ -92,7 +93,9 @@ fn log_to_stderr(debug: bool) {
 
 async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> {
     let signals = Signals::new()?;
-    let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
+    let keys = Keys::new(keys::load(&config.auth)?);
+    let may_be_open = config.auth.allow_anonymous || !keys.is_empty();
+    let listeners = listen::bind(&config.listen, may_be_open).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(Libraries::find(&config.runtime));
     let preload = resolve_all(&config.preload, &models)?;
@@ -107,6 +110,7 @@ async fn serve(config: Config, worker_cpus: Option<Cpus>) -> anyhow::Result<()> 
         models,
         fallback: config.fallback.chat.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        keys,
         strict_parameters: false,
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",

@@ -14,7 +14,7 @@ use poem_openapi::types::{Example, ToJSON};
 use rkllama_core::Finish;
 use rkllama_openapi::wire::{
     ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
-    CompletionRequest, ErrorResponse,
+    CompletionRequest, ErrorResponse, Health, ModelList,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,6 +35,8 @@ fn the_derives_of_answers_agree() {
     assert_derives_agree::<Completion>("Completion");
     assert_derives_agree::<CompletionChunk>("CompletionChunk");
     assert_derives_agree::<ErrorResponse>("ErrorResponse");
+    assert_derives_agree::<ModelList>("ModelList");
+    assert_derives_agree::<Health>("Health");
 }
 
 /// Requests of every form: what our schema takes, serde takes, and the other way round.

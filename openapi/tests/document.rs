@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use common::{
     coverage_of,
-    schema::{document, openai},
+    schema::{document, faults_by_ours, openai},
 };
 use serde_json::{Value, json};
 
@@ -160,6 +160,31 @@ fn every_operation_has_an_id_a_tag_and_a_summary_and_every_field_a_description()
             assert!(!is_in_vain, "{name}.{field} is nullable without a type");
         }
     }
+}
+
+/// What Swagger UI fills its forms with, and shows of each answer.
+#[test]
+fn every_body_has_an_example() {
+    let document = document();
+    let mut bodies = 0;
+    let mut check = |place: &str, media: &Value| {
+        let name = media["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        let example = &document["components"]["schemas"][name]["example"];
+        assert!(example.is_object(), "{place}: {name} has no example");
+        assert_eq!(faults_by_ours(name, example), [""; 0], "{name}");
+        bodies += 1;
+    };
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            if operation["requestBody"].is_object() {
+                check(path, &operation["requestBody"]["content"]["application/json"]);
+            }
+            for response in operation["responses"].as_object().unwrap().values() {
+                check(path, &response["content"]["application/json"]);
+            }
+        }
+    }
+    assert!(bodies > 20, "{bodies}");
 }
 
 fn keys(object: &Value) -> impl Iterator<Item = String> + use<> {

@@ -85,12 +85,13 @@ def test_a_stop_text_ends_the_answer(client):
         ({"suffix": "the end"}, "unsupported_parameter", "suffix"),
         ({"best_of": 2}, "unsupported_parameter", "best_of"),
         ({"prompt": []}, "empty_array", "prompt"),
+        ({"prompt": ""}, "invalid_value", "prompt"),
         ({"prompt": [99_999_999]}, "invalid_value", "prompt"),
         ({"prompt": [1], "echo": True}, "unsupported_parameter", "echo"),
         ({"prompt": "word " * 20_000}, "context_length_exceeded", "prompt"),
         ({"n": 9}, "integer_above_max_value", "n"),
     ],
-    ids=["suffix", "best_of", "empty", "token", "echo", "context", "n"],
+    ids=["suffix", "best_of", "empty", "blank", "token", "echo", "context", "n"],
 )
 def test_mistakes_raise_the_clients_own_errors(client, fields, code, param):
     for stream in (False, True):

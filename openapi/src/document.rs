@@ -12,18 +12,18 @@ use poem_openapi::{
     registry::{MetaApi, Registry},
 };
 
-use crate::operations::{ChatApi, ModelsApi, ServerApi};
+use crate::operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
 
 /// All operations.
-pub(crate) type Operations = (ChatApi, ModelsApi, ServerApi);
+pub(crate) type Operations = (ChatApi, CompletionsApi, ModelsApi, ServerApi);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.
 
-OpenAI's clients work with the base URL `http://HOST:PORT/v1` and any key. Where this server knows \
-more than OpenAI's API, or less, the fields say so; `x-rkllama-ignored` in an answer lists fields \
-of the request that had no effect. Every error has the same body, with all four of `message`, \
-`type`, `param` and `code`.";
+OpenAI's clients work with the base URL `http://HOST:PORT/v1` and one of the server's keys; where \
+it has none, with any. Where this server knows more than OpenAI's API, or less, the fields say so; \
+`x-rkllama-ignored` in an answer lists fields of the request that had no effect. Every error has \
+the same body, with all four of `message`, `type`, `param` and `code`.";
 
 /// `operations` with what the document says about all of them.
 pub(crate) fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {

@@ -6,7 +6,7 @@ use poem::http::{HeaderValue, StatusCode, header::HeaderName};
 use poem_openapi::{
     ApiResponse,
     payload::Payload,
-    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry},
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::Type,
 };
 use rkllama_core::{EngineError, ModelError};
@@ -25,25 +25,35 @@ const RESTART_RETRY_AFTER_S: u32 = 10;
 /// go away by itself that would load a model in vain, three times.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The fields of a request that errors of the engine are about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blame {
+    /// What the model goes on from: `messages` or `prompt`.
+    pub(crate) prompt: &'static str,
+    /// What asks for the form of the answer.
+    pub(crate) format: &'static str,
+}
+
 /// The answer to an error of the engine.
-pub(crate) fn engine(error: EngineError) -> ApiError {
+pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
     let words = error.to_string();
+    let wrong = |reason: String, param| invalid(reason).code("invalid_value").param(param);
     match error {
         EngineError::Model(error) => model(error),
-        EngineError::Template { reason } => invalid(reason).code("invalid_value").param("messages"),
-        EngineError::Prompt { reason } => invalid(reason).code("invalid_value").param("prompt"),
-        EngineError::Format { reason } => {
-            invalid(reason).code("invalid_value").param("response_format")
+        EngineError::Template { reason } | EngineError::Prompt { reason } => {
+            wrong(reason, blame.prompt)
         }
+        EngineError::Format { reason } => wrong(reason, blame.format),
         EngineError::Unsupported { .. } => invalid(words).code("unsupported_value").param("model"),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             invalid(format!(
                 "This model's maximum context length is {context_tokens_max} tokens. However, \
-                 your messages resulted in {prompt_tokens} tokens, and {margin_tokens} are kept \
-                 for the answer. Please reduce the length of the messages."
+                 your {prompt} resulted in {prompt_tokens} tokens, and {margin_tokens} are kept \
+                 for the answer. Please reduce the length of the {prompt}.",
+                prompt = blame.prompt
             ))
             .code("context_length_exceeded")
-            .param("messages")
+            .param(blame.prompt)
             .extra("n_prompt_tokens", prompt_tokens.known())
             .extra("n_ctx", context_tokens_max)
         }
@@ -155,19 +165,14 @@ impl<S: Statuses> ApiResponse for Failure<S> {
 }
 
 fn documented(status: u16) -> MetaResponse {
-    let retry_after = MetaHeader {
-        name: "RETRY-AFTER".to_owned(),
-        description: Some("Seconds after which to try again, where that makes sense.".to_owned()),
-        required: false,
-        deprecated: false,
-        schema: u32::schema_ref(),
-    };
     MetaResponse {
         description: match status {
             400 => "The request is at fault; `param` names the field.",
+            401 => "The request needs a key, and carries none or one that is not known here.",
             404 => "There is no such model.",
             408 => "The request's body did not arrive in time.",
             413 => "The request's body is too large.",
+            429 => "The key's own limit, in a minute or at once, is reached.",
             500 => "The server is at fault.",
             _ => {
                 "The server cannot answer now: the queue is full, the runtime or the model \
@@ -180,6 +185,28 @@ fn documented(status: u16) -> MetaResponse {
             content_type: ApiJson::<ErrorResponse>::CONTENT_TYPE,
             schema: ErrorResponse::schema_ref(),
         }],
-        headers: if status == 503 { vec![retry_after] } else { Vec::new() },
+        headers: match status {
+            401 => vec![header("WWW-AUTHENTICATE", "Always `Bearer`.", String::schema_ref())],
+            429 => {
+                vec![header(RETRY_AFTER, "Seconds after which to try again.", u32::schema_ref())]
+            }
+            503 => {
+                let words = "Seconds after which to try again, where that makes sense.";
+                vec![header(RETRY_AFTER, words, u32::schema_ref())]
+            }
+            _ => Vec::new(),
+        },
+    }
+}
+
+const RETRY_AFTER: &str = "RETRY-AFTER";
+
+fn header(name: &str, description: &str, schema: MetaSchemaRef) -> MetaHeader {
+    MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema,
     }
 }

@@ -22,14 +22,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use rkllama_core::{Engine, Models};
-use rkllama_http::{ApiError, Intake, Metrics, Observe, RouteTable, Shaped, SwaggerUi};
+use rkllama_http::{
+    ApiError, Guard, Intake, Keys, Metrics, Observe, RouteTable, Shaped, SwaggerUi,
+};
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
 pub use shape::OpenAiShape;
 
+use answer::Envelope;
+use convert::Checked;
 use document::Operations;
-use operations::{ChatApi, ModelsApi, ServerApi};
+use operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -45,13 +49,19 @@ pub struct State {
     pub fallback: Arc<ArcSwapOption<String>>,
     /// The server's version.
     pub version: String,
+    /// The keys that let clients in; without any everybody is let in.
+    pub keys: Keys,
+    /// Whether fields that would be ignored are refused instead.
+    pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
     pub empty_store_hint: Option<String>,
 }
 
 impl State {
-    fn fingerprint(&self) -> String {
-        format!("fp_rkllama_{}", self.version)
+    /// The frame of the answer to a request, with an id that begins with `prefix`.
+    fn envelope(&self, prefix: &str, checked: &Checked) -> Envelope {
+        let fingerprint = format!("fp_rkllama_{}", self.version);
+        Envelope::new(prefix, checked.model.clone(), fingerprint, checked.include_usage)
     }
 
     /// Adds to an unknown model what to do about an empty store.
@@ -73,8 +83,10 @@ pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Re
     let intake = intake.into();
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
     let metrics = Arc::clone(&state.metrics);
+    let guard = Guard::new(state.keys.clone(), intake.clone());
     let operations = document::service((
         ChatApi { state: state.clone(), intake: intake.clone() },
+        CompletionsApi { state: state.clone(), intake: intake.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));
@@ -87,6 +99,7 @@ pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Re
         .nest("/docs", SwaggerUi::new(json))
         .nest("/", slashes::EncodeSlashes::new(operations))
         .data(intake)
+        .with(guard)
         .with(Shaped::new(OpenAiShape, routes))
         .with(Observe::new(metrics))
 }

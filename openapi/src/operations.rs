@@ -1,17 +1,18 @@
 //! The operations of `/v1`: verify, convert, send.
 
-use poem::web::RemoteAddr;
+use std::sync::Arc;
+
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
-use rkllama_http::{ApiJson, Exposition, Intake, Sse};
+use rkllama_http::{ApiJson, Caller, Exposition, Intake, Sse};
 
 use crate::{
     State,
-    answer::{self, Envelope},
+    answer::{self, ChatWriter, CompletionWriter, Echoes},
     convert,
     failure::{self, Failure, Statuses},
     wire::{
-        ChatChunk, ChatCompletion, ChatCompletionRequest, Health, ModelList, ModelListObject,
-        ModelObject,
+        ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
+        CompletionRequest, Health, ModelList, ModelListObject, ModelObject,
     },
 };
 
@@ -19,6 +20,8 @@ use crate::{
 enum Tag {
     /// Answers to conversations.
     Chat,
+    /// Continuations of texts.
+    Completions,
     /// The models on this server.
     Models,
     /// The server itself.
@@ -31,11 +34,11 @@ pub(crate) struct ChatApi {
     pub(crate) intake: Intake,
 }
 
-/// The statuses with which a chat completion fails.
+/// The statuses with which an answer fails.
 pub(crate) struct ChatStatuses;
 
 impl Statuses for ChatStatuses {
-    const STATUSES: &'static [u16] = &[400, 404, 408, 413, 500, 503];
+    const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
 }
 
 /// Both forms of one answer.
@@ -72,30 +75,96 @@ impl ChatApi {
     )]
     async fn create_chat_completion(
         &self,
-        peer: &RemoteAddr,
+        caller: Caller,
         body: ApiJson<ChatCompletionRequest>,
     ) -> Result<ChatReply, Failure<ChatStatuses>> {
-        let chat = convert::chat(body.0, &client_of(peer), &self.state)?;
-        let mut ignored = chat.ignored;
-        let envelope = Envelope::new(chat.model, self.state.fingerprint(), chat.include_usage);
-        let generation = self.state.engine.generate(chat.request);
-        let content = if chat.stream {
+        let mut checked = convert::chat(body.0, caller, &self.state)?;
+        let mut ignored = std::mem::take(&mut checked.ignored);
+        let envelope = self.state.envelope("chatcmpl-", &checked);
+        let is_streamed = checked.stream;
+        let steps = answer::in_turn(Arc::clone(&self.state.engine), checked);
+        let content = if is_streamed {
             let heartbeat = self.intake.limits().heartbeat;
-            let opened = answer::open(generation, heartbeat).await?;
+            let opened = answer::open(steps, heartbeat).await?;
             ignored.extend(&opened.ignored);
-            ChatContent::Chunks(Sse::new(answer::chunks(opened, envelope), heartbeat))
+            let chunks = answer::chunks(opened, ChatWriter(envelope));
+            ChatContent::Chunks(Sse::new(chunks, heartbeat))
         } else {
-            let (completion, by_runtime) = answer::whole(generation, envelope).await?;
-            ignored.extend(by_runtime);
-            ChatContent::Whole(ApiJson(completion))
+            let whole = answer::whole(steps).await?;
+            ignored.extend(&whole.ignored);
+            ChatContent::Whole(ApiJson(answer::whole_chat(whole, envelope)))
         };
-        Ok(ChatReply::Ok(content, (!ignored.is_empty()).then(|| ignored.join(", "))))
+        Ok(ChatReply::Ok(content, named(&ignored)))
     }
 }
 
-/// Whom a request takes turns as: the machine it came from.
-fn client_of(peer: &RemoteAddr) -> String {
-    peer.as_socket_addr().map_or_else(|| peer.to_string(), |address| address.ip().to_string())
+/// The value of the header that names what was ignored.
+fn named(ignored: &[&str]) -> Option<String> {
+    (!ignored.is_empty()).then(|| ignored.join(", "))
+}
+
+/// The operations about texts.
+pub(crate) struct CompletionsApi {
+    pub(crate) state: State,
+    pub(crate) intake: Intake,
+}
+
+/// Both forms of one answer.
+#[derive(ResponseContent)]
+pub(crate) enum CompletionContent {
+    Whole(ApiJson<Completion>),
+    Chunks(Sse<CompletionChunk>),
+}
+
+#[derive(ApiResponse)]
+pub(crate) enum CompletionReply {
+    /// The answer; with `stream` as server-sent events, one chunk in each, and `data: [DONE]` at
+    /// the end. An error after the first chunk comes as an event with `error`.
+    #[oai(status = 200)]
+    Ok(
+        CompletionContent,
+        /// Fields of the request that had no effect, separated by commas. For a streamed answer:
+        /// as far as they are known when it begins.
+        #[oai(header = "x-rkllama-ignored")]
+        Option<String>,
+    ),
+}
+
+#[OpenApi(prefix_path = "/v1")]
+impl CompletionsApi {
+    /// Create a text completion
+    ///
+    /// Continues a text as it is. A closed connection cancels the answer.
+    #[oai(
+        path = "/completions",
+        method = "post",
+        operation_id = "createCompletion",
+        tag = "Tag::Completions"
+    )]
+    async fn create_completion(
+        &self,
+        caller: Caller,
+        body: ApiJson<CompletionRequest>,
+    ) -> Result<CompletionReply, Failure<ChatStatuses>> {
+        let mut checked = convert::completion(body.0, caller, &self.state)?;
+        let mut ignored = std::mem::take(&mut checked.ignored);
+        let echoes = Echoes { texts: std::mem::take(&mut checked.echoes), n: checked.n };
+        let envelope = self.state.envelope("cmpl-", &checked);
+        let is_streamed = checked.stream;
+        let steps = answer::in_turn(Arc::clone(&self.state.engine), checked);
+        let content = if is_streamed {
+            let heartbeat = self.intake.limits().heartbeat;
+            let opened = answer::open(steps, heartbeat).await?;
+            ignored.extend(&opened.ignored);
+            let chunks = answer::chunks(opened, CompletionWriter { envelope, echoes });
+            CompletionContent::Chunks(Sse::new(chunks, heartbeat))
+        } else {
+            let whole = answer::whole(steps).await?;
+            ignored.extend(&whole.ignored);
+            CompletionContent::Whole(ApiJson(answer::whole_completion(whole, envelope, &echoes)))
+        };
+        Ok(CompletionReply::Ok(content, named(&ignored)))
+    }
 }
 
 /// The operations about models.
@@ -107,10 +176,17 @@ pub(crate) struct ModelsApi {
 pub(crate) struct ModelStatuses;
 
 impl Statuses for ModelStatuses {
-    const STATUSES: &'static [u16] = &[400, 404, 500];
+    const STATUSES: &'static [u16] = &[400, 401, 404, 429, 500];
 }
 
-/// The statuses with which an operation without input fails.
+/// The statuses with which the list of models fails.
+pub(crate) struct ListStatuses;
+
+impl Statuses for ListStatuses {
+    const STATUSES: &'static [u16] = &[401, 429, 500];
+}
+
+/// The statuses with which an operation that is open to all and has no input fails.
 pub(crate) struct ServerStatuses;
 
 impl Statuses for ServerStatuses {
@@ -135,7 +211,7 @@ pub(crate) enum ModelReply {
 impl ModelsApi {
     /// List models
     #[oai(path = "/models", method = "get", operation_id = "listModels", tag = "Tag::Models")]
-    async fn list_models(&self) -> Result<ModelListReply, Failure<ServerStatuses>> {
+    async fn list_models(&self, _caller: Caller) -> Result<ModelListReply, Failure<ListStatuses>> {
         let residents = self.state.engine.residents();
         let models = self.state.models.list();
         let data = models.iter().map(|model| ModelObject::new(model, &residents)).collect();
@@ -153,6 +229,7 @@ impl ModelsApi {
     )]
     async fn retrieve_model(
         &self,
+        _caller: Caller,
         /// The model's id.
         id: Path<String>,
     ) -> Result<ModelReply, Failure<ModelStatuses>> {

@@ -1,7 +1,7 @@
 //! The sentences with which a request is refused, in OpenAI's words.
 
-use poem::http::StatusCode;
-use rkllama_http::{ApiError, BodyError};
+use poem::http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use rkllama_http::{ApiError, AuthError, BodyError};
 
 /// Longest piece of a client's value that is repeated to it, in characters: any model's name, and
 /// not the 32 MiB that a body may have.
@@ -40,6 +40,42 @@ pub(crate) fn empty_array(param: &str) -> ApiError {
          empty array instead."
     ))
     .code("empty_array")
+    .param(param)
+}
+
+/// A field of another type than it has to have, found where serde could not look.
+pub(crate) fn invalid_type(param: &str, expected: &str, got: &serde_json::Value) -> ApiError {
+    let got = match got {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a boolean",
+        serde_json::Value::Number(number) if number.is_f64() => "a decimal",
+        serde_json::Value::Number(_) => "an integer",
+        serde_json::Value::String(_) => "a string",
+        serde_json::Value::Array(_) => "an array",
+        serde_json::Value::Object(_) => "an object",
+    };
+    invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
+        .code("invalid_type")
+        .param(param)
+}
+
+/// A value that OpenAI's API knows and this server does not.
+pub(crate) fn unsupported_value(param: &str, value: &str, supported: &str) -> ApiError {
+    invalid(format!(
+        "Unsupported value: '{param}' does not support '{value}' with this server. Only \
+         '{supported}' is supported."
+    ))
+    .code("unsupported_value")
+    .param(param)
+}
+
+/// An array with more items than it may have.
+pub(crate) fn array_too_long(param: &str, len_max: usize, len: usize) -> ApiError {
+    invalid(format!(
+        "Invalid '{param}': array too long. Expected an array with maximum length {len_max}, but \
+         got an array with length {len} instead."
+    ))
+    .code("array_above_max_length")
     .param(param)
 }
 
@@ -114,6 +150,46 @@ pub(crate) fn body(error: BodyError) -> ApiError {
             invalid(format!("We could not parse the JSON body of your request. (HINT: {reason})"))
         }
         BodyError::Data { path, reason } => data(path, &reason),
+    }
+}
+
+/// A request that is not let in.
+pub(crate) fn auth(error: AuthError) -> ApiError {
+    let words = error.to_string();
+    let unauthorized = |words: String| {
+        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_request_error", words)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    };
+    let limited = |words: String, retry_after_s| {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "requests", words)
+            .code("rate_limit_exceeded")
+            .retry_after_s(retry_after_s)
+    };
+    match error {
+        AuthError::Missing => unauthorized(
+            "You didn't provide an API key. You need to provide your API key in an Authorization \
+             header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+                .to_owned(),
+        ),
+        AuthError::Unknown { hint } => {
+            unauthorized(format!("Incorrect API key provided: {hint}.")).code("invalid_api_key")
+        }
+        AuthError::TooOften { per_minute, retry_after_s, .. } => limited(
+            format!(
+                "Rate limit reached for this API key: at most {per_minute} requests in a minute. \
+                 Please try again in {retry_after_s}s."
+            ),
+            retry_after_s,
+        )
+        .detail_for_log(words),
+        AuthError::TooMany { concurrent_max, retry_after_s, .. } => limited(
+            format!(
+                "Rate limit reached for this API key: at most {concurrent_max} requests at once. \
+                 Please try again in {retry_after_s}s."
+            ),
+            retry_after_s,
+        )
+        .detail_for_log(words),
     }
 }
 

@@ -34,6 +34,7 @@ impl ErrorShape for OpenAiShape {
                 }
             }
             Fault::Body(error) => refusal::body(error),
+            Fault::Auth(error) => refusal::auth(error),
             Fault::Panic { what } => failed().detail_for_log(format!("a handler panicked: {what}")),
             Fault::Parameter { name } => {
                 refusal::invalid(format!("Invalid '{name}': it is not UTF-8 in percent-encoding."))

@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use common::{
-    ListedModels, ScriptedEngine, Step, conversation, data_of, error, finished, hello, incomplete,
-    limits, model, shown, started, state, state_with, text,
+    ListedModels, ScriptedEngine, Step, conversation, coverage_of, data_of, error, finished, hello,
+    incomplete, limits, model, shown, started, state, state_with, text,
 };
 use poem::{
     http::StatusCode,
@@ -175,7 +175,8 @@ async fn refusals() {
         message(json!({"role": "king", "content": "x"})),
         message(json!({"role": "user"})),
         message(json!({"role": "tool", "content": null})),
-        message(json!({"role": "assistant", "content": null, "tool_calls": [{"id": "c"}]})),
+        message(json!({"role": "user", "content": "x", "tool_calls":
+            [{"id": "c", "function": {"name": "f", "arguments": ""}}]})),
         message(json!({"role": "assistant", "function_call": {"name": "f", "arguments": ""}})),
         message(json!({"role": "assistant", "audio": {"id": "a"}})),
         said(json!(7)),
@@ -199,20 +200,22 @@ async fn refusals() {
         json!({"max_tokens": "4"}),
         json!({"max_tokens": 4.5}),
         json!({"n": 0}),
-        json!({"n": 129}),
-        json!({"n": 2}),
+        json!({"n": 9}),
         json!({"top_logprobs": 21}),
         json!({"stop": 5}),
         json!({"stop": ["a", 5]}),
         json!({"stream": "yes"}),
         json!({"stream_options": true}),
-        json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
         json!({"tools": [{"function": {"name": "f"}}]}),
-        json!({"tool_choice": "required"}),
         json!({"tool_choice": "sometimes"}),
-        json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
-        json!({"response_format": {"type": "json_object"}}),
         json!({"response_format": {"type": "xml"}}),
+        json!({"reasoning_effort": "endless"}),
+        json!({"reasoning_format": "deepseek-legacy"}),
+        json!({"thinking": {"type": "perhaps"}}),
+        json!({"thinking": "yes"}),
+        json!({"chat_template_kwargs": [1]}),
+        json!({"chat_template_kwargs": {"enable_thinking": "yes"}}),
+        json!({"continue_final_message": true}),
         json!({"modalities": ["text", "audio"]}),
         json!({"seed": "x"}),
     ];
@@ -233,18 +236,20 @@ async fn a_word_is_a_string_and_nothing_else() {
     let messages = |message: Value| json!({ "messages": [message] });
     let a_part = |kind: Value| messages(json!({"role": "user", "content": [{ "type": kind }]}));
     type Request<'a> = &'a dyn Fn(Value) -> Value;
-    let fields: [(&str, &str, Request<'_>); 6] = [
+    let fields: [(&str, &str, Request<'_>); 7] = [
         ("messages[0].role", "user", &|v| messages(json!({"role": v, "content": "x"}))),
         ("messages[0].content[0].type", "text", &a_part),
         ("tools[0].type", "function", &|v| json!({"tools": [{ "type": v }]})),
         ("tool_choice", "none", &|v| json!({ "tool_choice": v })),
         ("response_format.type", "text", &|v| json!({"response_format": { "type": v }})),
         ("modalities[0]", "text", &|v| json!({ "modalities": [v] })),
+        ("reasoning_effort", "none", &|v| json!({ "reasoning_effort": v })),
     ];
     for (param, word, request) in fields {
         for wrong in [Value::Null, json!(1), json!([word]), json!({ word: null })] {
             // Null is absence there, and an object names a tool.
-            if param == "tool_choice" && (wrong.is_null() || wrong.is_object()) {
+            let may_be_null = ["tool_choice", "reasoning_effort"].contains(&param);
+            if may_be_null && wrong.is_null() || param == "tool_choice" && wrong.is_object() {
                 continue;
             }
             let response = ask(hello(), request(wrong.clone())).await;
@@ -295,22 +300,23 @@ async fn a_panic_is_a_server_error_in_the_apis_shape() {
 async fn every_ignored_field_is_named_and_every_refused_one_refused() {
     let mut samples = json!({
         "seed": 7, "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 3, "min_p": 0.05,
-        "parallel_tool_calls": false, "reasoning_effort": "low", "verbosity": "low",
+        "verbosity": "low", "cache_prompt": false, "num_ctx": 8192.0, "min_tokens": 5,
+        "typical_p": 0.5, "repeat_last_n": 64, "mirostat": 2, "id_slot": 0,
         "prediction": {"type": "content", "content": "x"}, "service_tier": "flex", "store": true,
         "metadata": {"a": "b"}, "user": "u", "safety_identifier": "u", "prompt_cache_key": "k",
         "prompt_cache_options": {"mode": "x"}, "prompt_cache_retention": "24h",
         "web_search_options": {}, "moderation": {}, "audio": {"voice": "alloy", "format": "wav"},
         "functions": [{"name": "f"}], "function_call": "auto",
         "stream_options.include_obfuscation": {"stream": true, "stream_options": {"include_obfuscation": true}},
-        "messages[].tool_call_id":
-            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "call_1"}]},
     });
     let refused = json!({
-        "n": 2, "tools": [{"type": "function", "function": {"name": "f"}}],
-        "tool_choice": "required", "response_format": {"type": "json_object"},
-        "modalities": ["audio"],
-        "messages[].tool_calls":
-            {"messages": [{"role": "assistant", "tool_calls": [{"id": "c"}]}]},
+        "modalities": ["audio"], "add_generation_prompt": false, "chat_template": "{{ x }}",
+        "grammar": "root ::= [ab]", "guided_grammar": "x", "guided_regex": "a|b",
+        "guided_choice": ["a", "b"], "stop_token_ids": [7], "include_stop_str_in_output": true,
+        "structured_outputs.regex": {"structured_outputs": {"regex": "a|b"}},
+        "structured_outputs.choice": {"structured_outputs": {"choice": ["a", "b"]}},
+        "structured_outputs.grammar": {"structured_outputs": {"grammar": "x"}},
+        "structured_outputs.structural_tag": {"structured_outputs": {"structural_tag": {}}},
         "messages[].function_call":
             {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
         "messages[].audio": {"messages": [{"role": "assistant", "audio": {"id": "a"}}]},
@@ -323,18 +329,16 @@ async fn every_ignored_field_is_named_and_every_refused_one_refused() {
     });
     samples.as_object_mut().unwrap().extend(refused.as_object().unwrap().clone());
     let mut seen = 0;
-    for row in rkllama_openapi::coverage().lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<_> = row.split(" | ").collect();
-        let field = cells[0].trim_matches(['|', ' ', '`']);
-        if cells[1] == "honoured" {
+    for (field, class) in coverage_of("POST /v1/chat/completions") {
+        if class == "honoured" {
             continue;
         }
-        let sample = &samples[field];
+        let sample = &samples[&field];
         assert!(!sample.is_null(), "no sample for {field}");
         let is_nested = field.contains('.');
-        let more = if is_nested { sample.clone() } else { json!({field: sample}) };
+        let more = if is_nested { sample.clone() } else { json!({&field: sample}) };
         let response = ask(hello(), more).await;
-        if cells[1] == "ignored" {
+        if class == "ignored" {
             response.assert_status_is_ok();
             response.assert_header("x-rkllama-ignored", field);
         } else {
@@ -355,9 +359,11 @@ async fn neutral_values_of_ignored_fields_are_not_named() {
         hello(),
         json!({
             "seed": null, "logit_bias": {}, "logprobs": false, "min_p": 0, "store": false,
-            "parallel_tool_calls": true, "metadata": {}, "service_tier": "auto", "functions": [],
+            "metadata": {}, "service_tier": "auto", "functions": [],
             "tools": [], "tool_choice": "auto", "n": 1, "response_format": {"type": "text"},
-            "modalities": ["text"], "unheard_of": {"x": 1},
+            "modalities": ["text"], "unheard_of": {"x": 1}, "cache_prompt": true, "mirostat": 0,
+            "stop_token_ids": [], "include_stop_str_in_output": false, "id_slot": -1,
+            "add_generation_prompt": true, "structured_outputs": {}, "typical_p": 1, "min_tokens": 0,
             "stream_options": {"include_obfuscation": true},
         }),
     )
@@ -389,7 +395,9 @@ async fn the_request_is_translated() {
             {"role": "assistant", "content": null},
             {"role": "assistant", "content": null, "refusal": "no"},
             {"role": "assistant", "content": [{"type": "refusal", "refusal": "never"}]},
-            {"role": "tool", "content": "42"},
+            {"role": "assistant", "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "42"},
             {"role": "user", "content": ""},
         ],
         "temperature": 0, "top_p": 0.5, "top_k": 20, "presence_penalty": -2,
@@ -409,6 +417,7 @@ async fn the_request_is_translated() {
             (Role::Assistant, "", None),
             (Role::Assistant, "no", None),
             (Role::Assistant, "never", None),
+            (Role::Assistant, "", None),
             (Role::Tool, "42", None),
             (Role::User, "", None),
         ]
@@ -452,15 +461,6 @@ async fn a_single_stop_text_and_switched_off_sampling() {
         let all = Sampling { top_k: Some(u32::MAX), ..Sampling::default() };
         assert_eq!(engine.last_request().sampling, all);
     }
-}
-
-#[tokio::test]
-async fn tools_that_must_not_be_called_are_no_hindrance() {
-    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-    let response = ask(hello(), json!({"tools": tools, "tool_choice": "none"})).await;
-    response.assert_status_is_ok();
-    let response = ask(hello(), json!({"tools": tools, "tool_choice": "auto"})).await;
-    response.assert_status(StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -593,4 +593,77 @@ async fn a_finished_answer_drops_its_generation() {
     let engine = ScriptedEngine::playing(hello());
     post(state(Arc::clone(&engine)), &hi(json!({}))).await.assert_status_is_ok();
     assert_eq!(engine.running(), 0);
+}
+
+/// Several answers to one prompt, one after the other; the prompt counts once.
+#[tokio::test]
+async fn several_answers() {
+    let engine = ScriptedEngine::playing(hello());
+    let response = post(state(Arc::clone(&engine)), &hi(json!({"n": 3}))).await;
+    assert_eq!(engine.requests.lock().unwrap().len(), 3);
+    let answer = response.json().await.value().deserialize::<Value>();
+    let choices = answer["choices"].as_array().unwrap();
+    let indices: Vec<_> = choices.iter().map(|choice| choice["index"].clone()).collect();
+    assert_eq!(indices, [0, 1, 2]);
+    assert!(choices.iter().all(|choice| choice["message"]["content"] == "Hello 🌍!"));
+    let usage = &answer["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(26), &json!(15)));
+    assert_eq!(usage["total_tokens"], 41);
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 10);
+    // What the NPU did, it did three times.
+    let timings = &answer["timings"];
+    assert_eq!((&timings["prompt_n"], &timings["predicted_n"]), (&json!(48), &json!(15)));
+    assert_eq!(timings["predicted_per_second"], 10.0);
+}
+
+#[tokio::test]
+async fn several_answers_in_a_stream() {
+    let script = vec![started(vec![]), text("Hi"), finished(Finish::Stop)];
+    let more = json!({"n": 2, "stream": true, "stream_options": {"include_usage": true}});
+    insta::assert_snapshot!(shown(ask(script, more).await).await);
+}
+
+/// Whoever leaves in the middle of the second answer never starts the third.
+#[tokio::test]
+async fn answers_are_made_in_turn() {
+    let engine = ScriptedEngine::playing(vec![started(vec![]), text("x"), Step::Hang]);
+    let response = post(state(Arc::clone(&engine)), &hi(json!({"n": 3, "stream": true}))).await;
+    assert_eq!((engine.running(), engine.requests.lock().unwrap().len()), (1, 1));
+    drop(response);
+    assert_eq!((engine.running(), engine.requests.lock().unwrap().len()), (0, 1));
+}
+
+/// With `strict_parameters` what would be ignored is refused, by whomever.
+#[tokio::test]
+async fn a_strict_server_ignores_nothing() {
+    let strict =
+        |script| State { strict_parameters: true, ..state(ScriptedEngine::playing(script)) };
+    let refused = async |response: TestResponse, field: &str| {
+        response.assert_status(StatusCode::BAD_REQUEST);
+        let answer = response.json().await.value().deserialize::<Value>();
+        assert_eq!(answer["error"]["code"], "unsupported_parameter");
+        assert_eq!(answer["error"]["param"], field);
+    };
+    refused(post(strict(hello()), &hi(json!({"seed": 1}))).await, "seed").await;
+    refused(post(strict(hello()), &hi(json!({"logprobs": true}))).await, "logprobs").await;
+    for stream in [false, true] {
+        let script = vec![started(vec!["top_p"]), text("x"), finished(Finish::Stop)];
+        let request = hi(json!({"top_p": 0.5, "stream": stream}));
+        refused(post(strict(script), &request).await, "top_p").await;
+    }
+    post(strict(hello()), &hi(json!({"top_p": 0.5}))).await.assert_status_is_ok();
+}
+
+/// Every chunk of a stream says where the time went so far, the last one exactly.
+#[tokio::test]
+async fn the_time_of_each_token() {
+    let response = ask(hello(), json!({"stream": true, "timings_per_token": true})).await;
+    let body = response.0.into_body().into_string().await.unwrap();
+    let chunks: Vec<Value> =
+        data_of(&body).iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
+    let timings: Vec<_> = chunks.iter().filter_map(|chunk| chunk.get("timings")).collect();
+    let counts: Vec<_> = timings.iter().map(|timings| timings["predicted_n"].clone()).collect();
+    assert_eq!(counts, [1, 2, 3, 5], "{body}");
+    assert_eq!(timings[0]["prompt_n"], 26);
+    assert_eq!(timings[3]["prompt_n"], 16);
 }

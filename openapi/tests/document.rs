@@ -6,8 +6,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::schema::{document, openai};
-use serde_json::Value;
+use common::{
+    coverage_of,
+    schema::{document, faults_by_ours, openai},
+};
+use serde_json::{Value, json};
 
 #[test]
 fn the_committed_document_is_the_one_the_code_makes() {
@@ -35,7 +38,14 @@ fn assert_committed(name: &str, committed: &str, made: &str) {
 fn the_yaml_says_the_same() {
     let yaml = rkllama_openapi::document_yaml();
     // YAML's reader is no dependency of ours; operation ids are enough to see that it is whole.
-    for id in ["createChatCompletion", "listModels", "retrieveModel", "getHealth", "getMetrics"] {
+    for id in [
+        "createChatCompletion",
+        "createCompletion",
+        "listModels",
+        "retrieveModel",
+        "getHealth",
+        "getMetrics",
+    ] {
         assert!(yaml.contains(&format!("operationId: {id}")), "{id}");
     }
 }
@@ -44,58 +54,92 @@ fn the_yaml_says_the_same() {
 #[test]
 fn every_field_of_the_schema_has_a_class() {
     let document = document();
-    let mut published = BTreeSet::new();
-    let mut publish = |prefix: &str, schema: &str| {
-        let properties = &document["components"]["schemas"][schema]["properties"];
-        published.extend(keys(properties).map(|name| format!("{prefix}{name}")));
-    };
-    publish("", "ChatCompletionRequest");
-    publish("stream_options.", "StreamOptions");
-    publish("messages[].", "ChatMessage");
-    publish("messages[].content[].", "ContentPart");
-    let listed: BTreeSet<_> = rows().into_iter().map(|(field, _)| field).collect();
-    assert_eq!(listed, published);
+    let common =
+        [("stream_options.", "StreamOptions"), ("structured_outputs.", "StructuredOutputs")];
+    let chat = [
+        ("", "ChatCompletionRequest"),
+        ("messages[].", "ChatMessage"),
+        ("messages[].content[].", "ContentPart"),
+    ];
+    let completion = [("", "CompletionRequest")];
+    for (operation, own) in [
+        ("POST /v1/chat/completions", chat.as_slice()),
+        ("POST /v1/completions", completion.as_slice()),
+    ] {
+        let mut published = BTreeSet::new();
+        for (prefix, schema) in own.iter().chain(&common) {
+            let properties = &document["components"]["schemas"][schema]["properties"];
+            published.extend(keys(properties).map(|name| format!("{prefix}{name}")));
+        }
+        let rows = coverage_of(operation);
+        let listed: BTreeSet<_> = rows.iter().map(|(field, _)| field.clone()).collect();
+        assert_eq!(listed, published);
+        assert_eq!(listed.len(), rows.len(), "a field is listed twice");
+    }
 }
 
 /// OpenAI may not know a field that we do not.
 #[test]
 fn every_field_of_openai_is_in_our_schema() {
-    let openai = openai();
-    let ours: BTreeSet<_> =
-        keys(&document()["components"]["schemas"]["ChatCompletionRequest"]["properties"]).collect();
-    let mut theirs = BTreeSet::new();
-    for part in
-        ["ModelResponseProperties", "CreateModelResponseProperties", "CreateChatCompletionRequest"]
-    {
-        let part = &openai["$defs"][part];
-        theirs.extend(keys(&part["properties"]));
-        for branch in part["allOf"].as_array().into_iter().flatten() {
-            theirs.extend(keys(&branch["properties"]));
+    let chat =
+        ["ModelResponseProperties", "CreateModelResponseProperties", "CreateChatCompletionRequest"];
+    for (ours, theirs, least) in [
+        ("ChatCompletionRequest", chat.as_slice(), 30),
+        ("CompletionRequest", ["CreateCompletionRequest"].as_slice(), 17),
+    ] {
+        let openai = openai();
+        let ours: BTreeSet<_> =
+            keys(&document()["components"]["schemas"][ours]["properties"]).collect();
+        let mut fields = BTreeSet::new();
+        for part in theirs {
+            let part = &openai["$defs"][part];
+            fields.extend(keys(&part["properties"]));
+            for branch in part["allOf"].as_array().into_iter().flatten() {
+                fields.extend(keys(&branch["properties"]));
+            }
         }
+        assert!(fields.len() > least, "the schema was not understood: {fields:?}");
+        assert_eq!(fields.difference(&ours).collect::<Vec<_>>(), Vec::<&String>::new());
     }
-    assert!(theirs.len() > 30, "the schema was not understood: {theirs:?}");
-    assert_eq!(theirs.difference(&ours).collect::<Vec<_>>(), [""; 0].iter().collect::<Vec<_>>());
 }
 
 #[test]
-fn a_chat_completion_documents_both_forms_and_every_failure() {
+fn answers_document_both_forms_and_every_failure() {
     let document = document();
-    let operation = &document["paths"]["/v1/chat/completions"]["post"];
-    let responses = &operation["responses"];
-    assert_eq!(
-        keys(responses).collect::<Vec<_>>(),
-        ["200", "400", "404", "408", "413", "500", "503"]
-    );
-    assert_eq!(
-        keys(&responses["200"]["content"]).collect::<Vec<_>>(),
-        ["application/json", "text/event-stream"]
-    );
-    // No generator knows a schema for events; the chunk's must be there all the same.
-    let stream = &responses["200"]["content"]["text/event-stream"]["schema"];
-    assert_eq!(stream["type"], "string");
-    assert!(stream["description"].as_str().unwrap().contains("`ChatChunk`"));
-    assert!(document["components"]["schemas"]["ChatChunk"].is_object());
+    for (path, chunk) in
+        [("/v1/chat/completions", "ChatChunk"), ("/v1/completions", "CompletionChunk")]
+    {
+        let responses = &document["paths"][path]["post"]["responses"];
+        assert_eq!(
+            keys(responses).collect::<Vec<_>>(),
+            ["200", "400", "401", "404", "408", "413", "429", "500", "503"]
+        );
+        assert_eq!(
+            keys(&responses["200"]["content"]).collect::<Vec<_>>(),
+            ["application/json", "text/event-stream"]
+        );
+        // No generator knows a schema for events; the chunk's must be there all the same.
+        let stream = &responses["200"]["content"]["text/event-stream"]["schema"];
+        assert_eq!(stream["type"], "string");
+        assert!(stream["description"].as_str().unwrap().contains(&format!("`{chunk}`")));
+        assert!(document["components"]["schemas"][chunk].is_object());
+    }
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// What the guard lets through without a key needs none by the document, and the other way round.
+#[test]
+fn keys_are_documented() {
+    let document = document();
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            let needs_key = operation["security"] == json!([{"bearer": []}, {}]);
+            assert_eq!(needs_key, path != "/health", "{path}");
+            assert_eq!(operation["responses"]["401"].is_object(), needs_key, "{path}");
+            assert_eq!(operation["responses"]["429"].is_object(), needs_key, "{path}");
+        }
+    }
 }
 
 #[test]
@@ -123,19 +167,32 @@ fn every_operation_has_an_id_a_tag_and_a_summary_and_every_field_a_description()
     }
 }
 
+/// What Swagger UI fills its forms with, and shows of each answer.
+#[test]
+fn every_body_has_an_example() {
+    let document = document();
+    let mut bodies = 0;
+    let mut check = |place: &str, media: &Value| {
+        let name = media["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        let example = &document["components"]["schemas"][name]["example"];
+        assert!(example.is_object(), "{place}: {name} has no example");
+        assert_eq!(faults_by_ours(name, example), [""; 0], "{name}");
+        bodies += 1;
+    };
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            if operation["requestBody"].is_object() {
+                check(path, &operation["requestBody"]["content"]["application/json"]);
+            }
+            for response in operation["responses"].as_object().unwrap().values() {
+                check(path, &response["content"]["application/json"]);
+            }
+        }
+    }
+    assert!(bodies > 20, "{bodies}");
+}
+
 fn keys(object: &Value) -> impl Iterator<Item = String> + use<> {
     let keys: Vec<_> = object.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect();
     keys.into_iter()
-}
-
-/// Fields and classes from the printed table.
-fn rows() -> Vec<(String, String)> {
-    rkllama_openapi::coverage()
-        .lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix("| `")?.split(" | ");
-            let field = cells.next()?.trim_end_matches('`').to_owned();
-            Some((field, cells.next()?.to_owned()))
-        })
-        .collect()
 }

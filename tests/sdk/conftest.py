@@ -32,6 +32,37 @@ say = "one two three four five six seven eight nine ten"
 fail_at_token = 5
 
 [[rule]]
+user_contains = "weather in both towns"
+after_tool = false
+say = "Let me see. "
+tool_call = [
+    { name = "get_weather", arguments = { town = "L'Aquila", metric = true } },
+    { name = "get_weather", arguments = { town = "Köln", metric = false } },
+]
+
+[[rule]]
+user_contains = "weather in both towns"
+after_tool = true
+say = "Sunny in L'Aquila, rain in Köln."
+
+[[rule]]
+user_contains = "weather in Ulm"
+tool_call = { name = "get_weather", arguments = { town = "Ulm", metric = true } }
+
+[[rule]]
+user_contains = "think first"
+think = "They greet me."
+say = "Hello!"
+
+[[rule]]
+user_contains = "as JSON"
+say = '{"name": "Ada", "age": 36, "tags": ["a", "b"]}'
+
+[[rule]]
+prompt_contains = "Once upon a"
+say = " time there was a chip."
+
+[[rule]]
 user_contains = "never stop"
 say = "again and "
 repeat = 3
@@ -40,7 +71,9 @@ no_eos = true
 
 
 class Server:
-    def __init__(self, directory: pathlib.Path):
+    """`variables` are further ones of the environment: configuration, and the mock's own."""
+
+    def __init__(self, directory: pathlib.Path, **variables: str):
         models = directory / "models"
         shutil.copytree(REPOSITORY / "mock-npu" / "demo", models / "demo")
         script = directory / "script.toml"
@@ -58,6 +91,7 @@ class Server:
                 "MOCK_NPU_SCALE": "0",
                 "MOCK_NPU_SCRIPT": str(script),
                 "MOCK_NPU_TRACE": str(self.trace),
+                **variables,
             },
             stdout=subprocess.PIPE,
             text=True,

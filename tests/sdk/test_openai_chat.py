@@ -130,7 +130,22 @@ def test_models_are_listed_and_found(client):
         ({"messages": []}, openai.BadRequestError, "empty_array", "messages"),
         ({"temperature": 3}, openai.BadRequestError, "decimal_above_max_value", "temperature"),
         ({"top_p": "much"}, openai.BadRequestError, "invalid_type", "top_p"),
-        ({"n": 2}, openai.BadRequestError, None, "n"),
+        ({"tool_choice": "required"}, openai.BadRequestError, None, "tool_choice"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a b"}}]},
+            openai.BadRequestError, "invalid_value", "tools[0].function.name",
+        ),
+        (
+            {"messages": [{"role": "tool", "tool_call_id": "call_1", "content": "x"}]},
+            openai.BadRequestError, "invalid_value", "messages[0].role",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
+            openai.BadRequestError, "missing_required_parameter",
+            "response_format.json_schema.schema",
+        ),
+        ({"reasoning_effort": "endless"}, openai.BadRequestError, "invalid_value", "reasoning_effort"),
+        ({"n": 9}, openai.BadRequestError, "integer_above_max_value", "n"),
         (
             {"messages": [{"role": "user", "content": "word " * 9000}]},
             openai.BadRequestError, "context_length_exceeded", "messages",
@@ -140,7 +155,10 @@ def test_models_are_listed_and_found(client):
             openai.InternalServerError, None, None,
         ),
     ],
-    ids=["model", "empty", "range", "type", "n", "context", "runtime"],
+    ids=[
+        "model", "empty", "range", "type", "choice", "tool", "result", "form", "effort", "n",
+        "context", "runtime",
+    ],
 )
 def test_mistakes_raise_the_clients_own_errors(client, fields, error, code, param):
     for stream in (False, True):
@@ -162,6 +180,18 @@ def test_a_failure_in_mid_stream_raises(client):
         pytest.fail(f"no error after {heard}")
     assert "runtime" in raised.value.message
     assert chat(client).choices[0].message.content, "the next request works"
+
+
+def test_several_answers_come_in_turn(client):
+    whole = chat(client, n=3)
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert all(choice.message.content for choice in whole.choices)
+    one = chat(client)
+    assert whole.usage.prompt_tokens == one.usage.prompt_tokens
+    assert whole.usage.completion_tokens > one.usage.completion_tokens
+    with client.chat.completions.stream(model="demo", messages=QUESTION, n=2) as stream:
+        final = stream.get_final_completion()
+    assert [choice.finish_reason for choice in final.choices] == ["stop", "stop"]
 
 
 def test_the_async_client_gets_answers_side_by_side(server):

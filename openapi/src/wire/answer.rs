@@ -81,9 +81,9 @@ pub struct ChatCompletion {
     pub model: String,
     /// The server's version: answers may differ where it differs.
     pub system_fingerprint: String,
-    /// One choice.
+    /// The answers, `n` of them.
     pub choices: Vec<ChatChoice>,
-    /// Token counts.
+    /// Token counts of all answers together; the prompt counts once.
     pub usage: CompletionUsage,
     /// Where the time went.
     pub timings: Timings,
@@ -104,13 +104,82 @@ pub struct ChatChoice {
 
 /// What the model says.
 #[derive(Debug, Clone, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
 pub struct ChatAnswerMessage {
     /// Always `assistant`.
     pub role: AssistantRole,
-    /// The text.
+    /// The text; null where the model only called tools.
     pub content: Nullable<String>,
     /// Always null: the server adds no refusals of its own.
     pub refusal: Nullable<String>,
+    /// What the model thought before it answered, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The same once more: clients differ in where they look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// The calls of tools, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ChatToolCall>>,
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+pub struct ChatToolCall {
+    /// Its id, `call_` and a random number: the `tool` message with the result refers to it.
+    pub id: String,
+    /// Always `function`.
+    #[oai(rename = "type")]
+    #[serde(rename = "type")]
+    pub kind: FunctionType,
+    /// The function and its arguments.
+    pub function: ChatFunctionCall,
+}
+
+/// Always `function`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum FunctionType {
+    /// The only value.
+    Function,
+}
+
+/// A function to call.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+pub struct ChatFunctionCall {
+    /// Its name.
+    pub name: String,
+    /// Its arguments as JSON text, which is valid if the `finish_reason` is `tool_calls`.
+    pub arguments: String,
+}
+
+/// A piece of a call of a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
+pub struct ChatToolCallDelta {
+    /// The call's place among those of the answer.
+    pub index: u32,
+    /// Its id, in its first piece only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Always `function`; in its first piece only.
+    #[oai(rename = "type")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FunctionType>,
+    /// What is new of the function.
+    pub function: ChatFunctionDelta,
+}
+
+/// What is new of a function to call.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
+pub struct ChatFunctionDelta {
+    /// Its name, in the first piece of the call only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of its arguments' JSON text, to be appended.
+    pub arguments: String,
 }
 
 /// A piece of a streamed answer.
@@ -127,12 +196,14 @@ pub struct ChatChunk {
     pub model: String,
     /// The server's version: answers may differ where it differs.
     pub system_fingerprint: String,
-    /// One choice; none in the chunk that carries the usage.
+    /// A piece of one of the answers, which come one after the other; none in the chunk that
+    /// carries the usage.
     pub choices: Vec<ChatChunkChoice>,
     /// With `stream_options.include_usage` only: null, and the token counts in the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Nullable<CompletionUsage>>,
-    /// Where the time went; in the chunk with the `finish_reason` only.
+    /// Where the time of this answer went; in the chunk with the `finish_reason`, and in all with
+    /// `timings_per_token`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
 }
@@ -166,6 +237,15 @@ pub struct ChatDelta {
     /// More text: whole characters, to be appended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// More of what the model thinks before it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The same once more: clients differ in where they look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// A piece of a call of a tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ChatToolCallDelta>>,
 }
 
 /// Token counts.
@@ -193,7 +273,7 @@ pub struct PromptTokensDetails {
 /// More about the answer's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Object, Serialize)]
 pub struct CompletionTokensDetails {
-    /// Those spent on reasoning; 0 while reasoning is part of the content.
+    /// Those spent on reasoning; 0 where reasoning is a part of the content.
     pub reasoning_tokens: u32,
 }
 
@@ -232,30 +312,6 @@ pub struct Timings {
     pub predicted_per_second: f64,
 }
 
-impl From<&rkllama_core::Finished> for Timings {
-    fn from(finished: &rkllama_core::Finished) -> Self {
-        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        // JSON has no infinity: a stretch that took no time has no rate.
-        let rate = |count: u32, time: std::time::Duration| {
-            if time.is_zero() { 0.0 } else { f64::from(count) / time.as_secs_f64() }
-        };
-        let rkllama_core::Finished { usage, timings, .. } = finished;
-        let prompt_n = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-        let predicted_n = usage.completion_tokens;
-        Self {
-            queued_ms: ms(timings.queued),
-            cache_n: usage.cached_tokens,
-            prompt_n,
-            prompt_ms: ms(timings.prefill),
-            prompt_per_second: rate(prompt_n, timings.prefill),
-            predicted_n,
-            predicted_ms: ms(timings.decode),
-            // The first token ends the prefill: n tokens have n - 1 gaps.
-            predicted_per_second: rate(predicted_n.saturating_sub(1), timings.decode),
-        }
-    }
-}
-
 const EXAMPLE_ID: &str = "chatcmpl-5f0c3c1e8a5b4a0f9a3f1d2b7c6e4d10";
 const EXAMPLE_CREATED: u64 = 1_795_225_178;
 
@@ -265,15 +321,6 @@ impl Example for ChatCompletion {
             prompt_tokens: 26,
             completion_tokens: 13,
             ..rkllama_core::Usage::default()
-        };
-        let finished = rkllama_core::Finished {
-            finish: rkllama_core::Finish::Stop,
-            usage,
-            timings: rkllama_core::Timings {
-                queued: std::time::Duration::ZERO,
-                prefill: std::time::Duration::from_millis(125),
-                decode: std::time::Duration::from_millis(500),
-            },
         };
         Self {
             id: EXAMPLE_ID.to_owned(),
@@ -287,12 +334,24 @@ impl Example for ChatCompletion {
                     role: AssistantRole::Assistant,
                     content: Nullable(Some("A processor made for neural networks.".to_owned())),
                     refusal: Nullable(None),
+                    reasoning_content: None,
+                    reasoning: None,
+                    tool_calls: None,
                 },
                 logprobs: Nullable(None),
                 finish_reason: FinishReason::Stop,
             }],
             usage: usage.into(),
-            timings: Timings::from(&finished),
+            timings: Timings {
+                queued_ms: 0.0,
+                cache_n: 0,
+                prompt_n: usage.prompt_tokens,
+                prompt_ms: 125.0,
+                prompt_per_second: 208.0,
+                predicted_n: usage.completion_tokens,
+                predicted_ms: 500.0,
+                predicted_per_second: 24.0,
+            },
         }
     }
 }
@@ -307,7 +366,7 @@ impl Example for ChatChunk {
             system_fingerprint: "fp_rkllama".to_owned(),
             choices: vec![ChatChunkChoice {
                 index: 0,
-                delta: ChatDelta { role: None, content: Some(" processor".to_owned()) },
+                delta: ChatDelta { content: Some(" processor".to_owned()), ..ChatDelta::default() },
                 logprobs: Nullable(None),
                 finish_reason: Nullable(None),
             }],

@@ -1,6 +1,6 @@
 //! How the server is.
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::{Enum, Object, types::Example};
 use rkllama_core::{ModelRuntime, Problem};
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ pub enum HealthStatus {
 
 /// How the server is.
 #[derive(Debug, Clone, Object, Serialize)]
+#[oai(example)]
 pub struct Health {
     /// In a word.
     pub status: HealthStatus,
@@ -70,5 +71,12 @@ impl From<ModelRuntime> for HealthRuntime {
     fn from(of: ModelRuntime) -> Self {
         let ModelRuntime { model, version, path, reason, warning } = of;
         Self { model, version, library: path.display().to_string(), reason, warning }
+    }
+}
+
+impl Example for Health {
+    fn example() -> Self {
+        let detail = "librkllmrt.so was not found: install it or pass --runtime".to_owned();
+        Self::new("0.1.0", vec![Problem { subject: "runtime".to_owned(), detail }], Vec::new())
     }
 }

@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{
-    AnyObject, Nullable,
+    AnyObject, MessageToolCall, Nullable,
     primitive::{document_one_of, read_from_object, read_from_string},
 };
 
@@ -141,18 +141,44 @@ pub struct ChatMessage {
     /// What the assistant said when it refused; stands in where `content` is null.
     #[oai(nullable)]
     pub refusal: Option<String>,
-    /// In a `tool` message, the call it answers. Ignored: the order of the messages says it.
+    /// In a `tool` message, where it is required: the call it answers, one of those of the last
+    /// assistant's message with calls.
     #[oai(nullable)]
     pub tool_call_id: Option<String>,
-    /// Calls the assistant made. A non-empty array is refused with 400.
+    /// Calls the assistant made.
     #[oai(nullable)]
-    pub tool_calls: Option<Vec<AnyObject>>,
+    pub tool_calls: Option<Vec<MessageToolCall>>,
+    /// What the assistant thought before, as an answer gave it. Most models are not shown the
+    /// thoughts of earlier turns.
+    #[oai(nullable)]
+    pub reasoning_content: Option<String>,
+    /// As `reasoning_content`, which wins over it.
+    #[oai(nullable)]
+    pub reasoning: Option<String>,
     /// Deprecated form of `tool_calls`. Refused with 400.
     #[oai(nullable, deprecated)]
     pub function_call: Option<AnyObject>,
     /// An earlier answer in sound. Refused with 400.
     #[oai(nullable)]
     pub audio: Option<AnyObject>,
+}
+
+impl ChatMessage {
+    /// A message that says nothing yet.
+    pub const fn of(role: MessageRole) -> Self {
+        Self {
+            role,
+            content: None,
+            name: None,
+            refusal: None,
+            tool_call_id: None,
+            tool_calls: None,
+            reasoning_content: None,
+            reasoning: None,
+            function_call: None,
+            audio: None,
+        }
+    }
 }
 
 read_from_object!(ChatMessage, ContentPart);

@@ -5,24 +5,40 @@
 //! `///` comments here are published: they are written for users of the API.
 
 mod answer;
+mod completion;
+mod format;
 mod health;
+mod json;
 mod message;
 mod model;
+mod parameter;
 mod primitive;
+mod reasoning;
 mod request;
+mod tool;
 
 pub use answer::{
     AssistantRole, ChatAnswerMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatChunkObject,
-    ChatCompletion, ChatCompletionObject, ChatDelta, CompletionTokensDetails, CompletionUsage,
-    FinishReason, Logprobs, PromptTokensDetails, Timings,
+    ChatCompletion, ChatCompletionObject, ChatDelta, ChatFunctionCall, ChatFunctionDelta,
+    ChatToolCall, ChatToolCallDelta, CompletionTokensDetails, CompletionUsage, FinishReason,
+    FunctionType, Logprobs, PromptTokensDetails, Timings,
 };
+pub use completion::{
+    Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
+    CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
+};
+pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus};
+pub use json::{JsonObject, JsonValue};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
+pub use parameter::{KeepAlive, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop};
 pub(crate) use primitive::given;
 pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable};
-pub use request::{
-    ChatCompletionRequest, FunctionDefinition, KeepAlive, Modality, ResponseFormat,
-    ResponseFormatType, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop, StreamOptions, Tool, ToolChoice,
-    ToolChoiceMode, ToolType,
+pub use reasoning::{ReasoningEffort, ReasoningFormat, Thinking, ThinkingObject, ThinkingType};
+pub use request::{ChatCompletionRequest, Modality, StreamOptions};
+pub use tool::{
+    AllowedTool, AllowedTools, AllowedToolsMode, CalledFunction, FunctionDefinition, FunctionName,
+    MessageToolCall, TOOLS_MAX, Tool, ToolChoice, ToolChoiceMode, ToolChoiceObject, ToolChoiceType,
+    ToolType,
 };

@@ -1,6 +1,6 @@
 //! Models as clients see them.
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::{Enum, Object, types::Example};
 use rkllama_core::{LoadState, Model, ModelState, Resident};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub enum ModelStatus {
 
 /// A model on this server.
 #[derive(Debug, Clone, Object, Serialize)]
-#[oai(skip_serializing_if_is_none)]
+#[oai(example, skip_serializing_if_is_none)]
 pub struct ModelObject {
     /// Its name in requests.
     pub id: String,
@@ -92,9 +92,31 @@ impl ModelObject {
 
 /// The models on this server.
 #[derive(Debug, Clone, Object, Serialize)]
+#[oai(example)]
 pub struct ModelList {
     /// Always `list`.
     pub object: ModelListObject,
     /// The models, sorted by id.
     pub data: Vec<ModelObject>,
+}
+
+impl Example for ModelObject {
+    fn example() -> Self {
+        Self {
+            id: "Qwen3-0.6B".to_owned(),
+            object: ModelObjectName::Model,
+            created: 1_795_225_178,
+            owned_by: "rkllama".to_owned(),
+            max_model_len: 4096,
+            status: ModelStatus::Loaded,
+            loading_ms: None,
+            problem: None,
+        }
+    }
+}
+
+impl Example for ModelList {
+    fn example() -> Self {
+        Self { object: ModelListObject::List, data: vec![ModelObject::example()] }
+    }
 }

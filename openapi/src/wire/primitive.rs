@@ -105,6 +105,8 @@ macro_rules! document_as {
     };
 }
 
+pub(crate) use document_as;
+
 document_as!(AnyObject, BTreeMap<String, Value>);
 document_as!(AnyValue, Value);
 
@@ -301,7 +303,8 @@ impl<T: ToJSON> ToJSON for Nullable<T> {
 pub struct ErrorObject {
     /// What went wrong, in a sentence.
     pub message: String,
-    /// `invalid_request_error` where the request is at fault, `server_error` where the server is.
+    /// `invalid_request_error` where the request is at fault, `server_error` where the server is,
+    /// `requests` where a key's limit is reached.
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     pub kind: String,

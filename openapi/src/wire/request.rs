@@ -1,16 +1,13 @@
 //! The request for a chat completion: every field of OpenAI's, and a few of other servers'.
 
-use std::fmt;
-
-use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor, value},
-};
+use poem_openapi::{Enum, Object, types::Example};
+use serde::Deserialize;
 
 use super::{
-    AnyObject, AnyValue, ChatMessage, MessageContent, MessageRole, Nullable,
-    primitive::{document_one_of, read_from_object, read_from_string},
+    AnyObject, AnyValue, ChatMessage, FunctionDefinition, JsonObject, JsonValue, KeepAlive,
+    MessageContent, MessageRole, Nullable, ReasoningEffort, ReasoningFormat, ResponseFormat, Stop,
+    StructuredOutputs, Thinking, Tool, ToolChoice, ToolType,
+    primitive::{read_from_object, read_from_string},
 };
 
 /// A conversation to continue.
@@ -58,8 +55,8 @@ pub struct ChatCompletionRequest {
     pub max_tokens: Option<i64>,
     /// Texts that end the answer and are no part of it: at most 64, each of at most 4096 bytes.
     pub stop: Option<Nullable<Stop>>,
-    /// Number of answers. More than 1 is refused with 400.
-    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "128")))]
+    /// Number of answers, at most 8: they are made one after the other.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "8")))]
     pub n: Option<i64>,
     /// Sample from this many most likely tokens; 0 and negative numbers from all of them. Default:
     /// the model's own. Known from llama-server and vLLM.
@@ -76,14 +73,64 @@ pub struct ChatCompletionRequest {
     /// at once, a negative number keeps it. Known from Ollama.
     pub keep_alive: Option<Nullable<KeepAlive>>,
 
-    /// Functions the model may call. A non-empty array is refused with 400, unless `tool_choice`
-    /// is `none`.
-    #[oai(nullable)]
+    /// Functions the model may call: at most 128.
+    #[oai(nullable, validator(max_items = 128))]
     pub tools: Option<Vec<Tool>>,
-    /// Which tool to call. Anything but `none` and `auto` is refused with 400.
+    /// Which tool to call. Default: `auto`.
     pub tool_choice: Option<Nullable<ToolChoice>>,
-    /// The form of the answer. Anything but `{"type": "text"}` is refused with 400.
+    /// Whether one answer may call several tools. Where false, the first call is the only one.
+    /// Default true.
+    #[oai(nullable)]
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of the answer. Default: text.
     pub response_format: Option<Nullable<ResponseFormat>>,
+    /// A JSON Schema for the answer. Known from llama-server.
+    #[oai(nullable)]
+    pub json_schema: Option<JsonObject>,
+    /// A JSON Schema for the answer, or its text. Known from older versions of vLLM.
+    pub guided_json: Option<JsonValue>,
+    /// The form of the answer as vLLM asks for it.
+    pub structured_outputs: Option<Nullable<StructuredOutputs>>,
+
+    /// How much the model thinks before it answers, for models that know levels. `none` switches
+    /// thinking off where the model leaves the choice. Default: the model's own.
+    pub reasoning_effort: Option<Nullable<ReasoningEffort>>,
+    /// Whether the model thinks before it answers, where it leaves the choice. Known from other
+    /// servers of Qwen's models.
+    #[oai(nullable)]
+    pub enable_thinking: Option<bool>,
+    /// As `enable_thinking`, which wins over it: a boolean, or an object with `type`. Known from
+    /// DeepSeek and GLM.
+    pub thinking: Option<Nullable<Thinking>>,
+    /// Further variables for the chat template: an object of at most 262144 bytes.
+    /// `enable_thinking` or `thinking` among them wins over the fields above. Known from vLLM and
+    /// llama-server.
+    #[oai(nullable)]
+    pub chat_template_kwargs: Option<JsonObject>,
+    /// Where thoughts go: `none` leaves them, with their tags, in the content, anything else takes
+    /// them out of it. Default `auto`. Known from llama-server.
+    pub reasoning_format: Option<Nullable<ReasoningFormat>>,
+    /// Whether the answer says what the model thought. Default true. Known from vLLM.
+    #[oai(nullable)]
+    pub include_reasoning: Option<bool>,
+    /// Whether the answer goes on with the last message, which is the assistant's, instead of
+    /// beginning a turn. Default false. Known from vLLM.
+    #[oai(nullable)]
+    pub continue_final_message: Option<bool>,
+    /// Whether the prompt ends with the beginning of the assistant's turn. Default: yes, unless
+    /// `continue_final_message` is set. False without that is refused with 400. Known from vLLM
+    /// and llama-server.
+    #[oai(nullable)]
+    pub add_generation_prompt: Option<bool>,
+    /// Whether to go on beyond the model's end of turn, to the token limit. Default false. Known
+    /// from vLLM and llama-server.
+    #[oai(nullable)]
+    pub ignore_eos: Option<bool>,
+    /// Send `timings` with every chunk of a streamed answer. Those before the last count pieces of
+    /// text, which are tokens in most cases. Default false. Known from llama-server.
+    #[oai(nullable)]
+    pub timings_per_token: Option<bool>,
+
     /// What to answer with. `audio` is refused with 400.
     #[oai(nullable)]
     pub modalities: Option<Vec<Modality>>,
@@ -103,12 +150,44 @@ pub struct ChatCompletionRequest {
     /// Ignored and named: the runtime has no such filter. Known from llama-server and vLLM.
     #[oai(nullable)]
     pub min_p: Option<f64>,
-    /// Ignored and named when false: no tools are called.
+    /// Ignored and named when false: the runtime finds what it can reuse by itself. Known from
+    /// llama-server.
     #[oai(nullable)]
-    pub parallel_tool_calls: Option<bool>,
-    /// Ignored and named: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`.
+    pub cache_prompt: Option<bool>,
+    /// Ignored and named: the context is the model's. Known from Ollama.
     #[oai(nullable)]
-    pub reasoning_effort: Option<String>,
+    pub num_ctx: Option<f64>,
+    /// Ignored and named: answers end where the model ends them. Known from vLLM.
+    #[oai(nullable)]
+    pub min_tokens: Option<i64>,
+    /// Ignored and named: the runtime has no such filter. Known from llama-server.
+    #[oai(nullable)]
+    pub typical_p: Option<f64>,
+    /// Ignored and named: the runtime penalises over a length of its own. Known from llama-server.
+    #[oai(nullable)]
+    pub repeat_last_n: Option<i64>,
+    /// Ignored and named: the runtime has no such sampler. Known from llama-server.
+    #[oai(nullable)]
+    pub mirostat: Option<f64>,
+    /// Ignored and named: the server chooses. Known from llama-server.
+    #[oai(nullable)]
+    pub id_slot: Option<i64>,
+    /// Refused with 400: answers are held to JSON only. A GBNF grammar, known from llama-server.
+    pub grammar: Option<AnyValue>,
+    /// Refused with 400, as `grammar`. Known from older versions of vLLM.
+    pub guided_grammar: Option<AnyValue>,
+    /// Refused with 400, as `grammar`. Known from older versions of vLLM.
+    pub guided_regex: Option<AnyValue>,
+    /// Refused with 400, as `grammar`. Known from older versions of vLLM.
+    pub guided_choice: Option<AnyValue>,
+    /// Refused with 400: the model's own template is used. Known from vLLM.
+    pub chat_template: Option<AnyValue>,
+    /// Refused with 400 when not empty: use `stop`. Known from vLLM.
+    #[oai(nullable)]
+    pub stop_token_ids: Option<Vec<i64>>,
+    /// Refused with 400 when true: a stop text is never a part of the answer. Known from vLLM.
+    #[oai(nullable)]
+    pub include_stop_str_in_output: Option<bool>,
     /// Ignored and named: `low`, `medium` or `high`.
     #[oai(nullable)]
     pub verbosity: Option<String>,
@@ -159,14 +238,8 @@ pub struct ChatCompletionRequest {
 impl Example for ChatCompletionRequest {
     fn example() -> Self {
         let message = |role, text: &str| ChatMessage {
-            role,
             content: Some(Nullable(Some(MessageContent::Text(text.to_owned())))),
-            name: None,
-            refusal: None,
-            tool_call_id: None,
-            tool_calls: None,
-            function_call: None,
-            audio: None,
+            ..ChatMessage::of(role)
         };
         Self {
             model: Some("Qwen3-0.6B".to_owned()),
@@ -177,9 +250,25 @@ impl Example for ChatCompletionRequest {
             max_completion_tokens: Some(128),
             temperature: Some(0.7),
             stream: Some(false),
+            tools: Some(vec![example_tool()]),
             ..Self::default()
         }
     }
+}
+
+fn example_tool() -> Tool {
+    let parameters = serde_json::json!({
+        "type": "object",
+        "properties": {"room": {"type": "string"}},
+        "required": ["room"],
+    });
+    let function = FunctionDefinition {
+        name: "get_temperature".to_owned(),
+        description: Some("The temperature in a room, in degrees Celsius.".to_owned()),
+        parameters: JsonObject::of(&parameters).ok(),
+        strict: None,
+    };
+    Tool { kind: ToolType::Function, function: Some(Nullable(Some(function))), custom: None }
 }
 
 /// Options of a streamed answer.
@@ -195,136 +284,6 @@ pub struct StreamOptions {
     pub include_obfuscation: Option<bool>,
 }
 
-/// What kind of tool it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
-#[oai(rename_all = "lowercase")]
-#[serde(remote = "Self", rename_all = "lowercase")]
-pub enum ToolType {
-    /// A function with JSON arguments.
-    Function,
-    /// A tool with text arguments.
-    Custom,
-}
-
-/// A tool the model may call.
-#[derive(Debug, Clone, Object, Deserialize)]
-#[serde(remote = "Self")]
-#[oai(skip_serializing_if_is_none)]
-pub struct Tool {
-    /// What kind of tool it is.
-    #[oai(rename = "type")]
-    #[serde(rename = "type")]
-    pub kind: ToolType,
-    /// The function of a `function` tool.
-    pub function: Option<Nullable<FunctionDefinition>>,
-    /// `{"name", "description", "format"}` of a `custom` tool.
-    #[oai(nullable)]
-    pub custom: Option<AnyObject>,
-}
-
-/// A function the model may call.
-#[derive(Debug, Clone, Object, Deserialize)]
-#[serde(remote = "Self")]
-#[oai(skip_serializing_if_is_none)]
-pub struct FunctionDefinition {
-    /// Its name: at most 64 letters, digits, underscores and dashes.
-    pub name: String,
-    /// What it does, for the model.
-    #[oai(nullable)]
-    pub description: Option<String>,
-    /// Its arguments, as a JSON Schema.
-    #[oai(nullable)]
-    pub parameters: Option<AnyObject>,
-    /// Whether arguments must follow the schema.
-    #[oai(nullable)]
-    pub strict: Option<bool>,
-}
-
-/// Whether tools are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
-#[oai(rename_all = "lowercase")]
-#[serde(remote = "Self", rename_all = "lowercase")]
-pub enum ToolChoiceMode {
-    /// Never.
-    None,
-    /// As the model decides.
-    Auto,
-    /// Always.
-    Required,
-}
-
-/// Which tool to call.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub enum ToolChoice {
-    /// By mode.
-    Mode(#[serde(serialize_with = "serialize_mode")] ToolChoiceMode),
-    /// By name.
-    Named(AnyObject),
-}
-
-// `remote = "Self"` leaves the mode without the trait; the document needs the value only.
-fn serialize_mode<S: serde::Serializer>(
-    mode: &ToolChoiceMode,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    use poem_openapi::types::ToJSON;
-    mode.to_json().serialize(serializer)
-}
-
-impl<'de> Deserialize<'de> for ToolChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ChoiceVisitor;
-        impl<'de> Visitor<'de> for ChoiceVisitor {
-            type Value = ToolChoice;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of a string or an object")
-            }
-            fn visit_str<E: de::Error>(self, mode: &str) -> Result<ToolChoice, E> {
-                ToolChoiceMode::deserialize(mode.into_deserializer()).map(ToolChoice::Mode)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ToolChoice, A::Error> {
-                AnyObject::deserialize(value::MapAccessDeserializer::new(map))
-                    .map(ToolChoice::Named)
-            }
-        }
-        deserializer.deserialize_any(ChoiceVisitor)
-    }
-}
-
-document_one_of!(
-    ToolChoice,
-    "A mode, or an object that names a tool or restricts the tools.",
-    [ToolChoiceMode, AnyObject]
-);
-
-/// The form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
-#[oai(rename_all = "snake_case")]
-#[serde(remote = "Self", rename_all = "snake_case")]
-pub enum ResponseFormatType {
-    /// Plain text.
-    Text,
-    /// Some JSON object.
-    JsonObject,
-    /// JSON after a schema.
-    JsonSchema,
-}
-
-/// The form of the answer.
-#[derive(Debug, Clone, Object, Deserialize)]
-#[serde(remote = "Self")]
-#[oai(skip_serializing_if_is_none)]
-pub struct ResponseFormat {
-    /// The form.
-    #[oai(rename = "type")]
-    #[serde(rename = "type")]
-    pub kind: ResponseFormatType,
-    /// `{"name", "description", "schema", "strict"}` with `json_schema`.
-    #[oai(nullable)]
-    pub json_schema: Option<AnyObject>,
-}
-
 /// What an answer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "lowercase")]
@@ -336,118 +295,5 @@ pub enum Modality {
     Audio,
 }
 
-/// Stop texts of one request. Each is searched for in all that is generated; OpenAI takes 4,
-/// llama-server's clients send a few dozen.
-pub const STOP_TEXTS_MAX: usize = 64;
-/// Bytes of one stop text. As many have to be held back while they may be its beginning, and no
-/// model says so much by accident.
-pub const STOP_TEXT_BYTES_MAX: usize = 4096;
-
-/// What the document can say of a text's length: it counts characters, which are never more.
-fn stop_text_bounds() -> MetaSchema {
-    MetaSchema { max_length: Some(STOP_TEXT_BYTES_MAX), ..MetaSchema::ANY }
-}
-
-/// Texts that end an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Stop {
-    /// One.
-    One(String),
-    /// Up to [`STOP_TEXTS_MAX`].
-    Several(Vec<String>),
-}
-
-impl<'de> Deserialize<'de> for Stop {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StopVisitor;
-        impl<'de> Visitor<'de> for StopVisitor {
-            type Value = Stop;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of a string or an array of strings")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Stop, E> {
-                Ok(Stop::One(text.to_owned()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Stop, A::Error> {
-                let mut texts = Vec::new();
-                while texts.len() < STOP_TEXTS_MAX {
-                    match seq.next_element()? {
-                        Some(text) => texts.push(text),
-                        None => return Ok(Stop::Several(texts)),
-                    }
-                }
-                // Counted and not kept: a body may hold millions.
-                let mut len = texts.len();
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    len += 1;
-                }
-                if len == STOP_TEXTS_MAX {
-                    return Ok(Stop::Several(texts));
-                }
-                let expected = format!("an array with maximum length {STOP_TEXTS_MAX}");
-                Err(de::Error::invalid_length(len, &&*expected))
-            }
-        }
-        deserializer.deserialize_any(StopVisitor)
-    }
-}
-
-document_one_of!(
-    Stop,
-    "One text, or up to 64 of them, each of at most 4096 bytes. Empty texts are dropped.",
-    [
-        String: stop_text_bounds(),
-        Vec<String>: MetaSchema {
-            items: Some(Box::new(String::schema_ref().merge(stop_text_bounds()))),
-            max_items: Some(STOP_TEXTS_MAX),
-            ..MetaSchema::ANY
-        }
-    ]
-);
-
-/// A length of time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum KeepAlive {
-    /// Seconds; negative means for ever.
-    Seconds(f64),
-    /// A number with units: `300ms`, `5m`, `1h30m`.
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for KeepAlive {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeepAliveVisitor;
-        impl Visitor<'_> for KeepAliveVisitor {
-            type Value = KeepAlive;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of a number or a string")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::Text(text.to_owned()))
-            }
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::Seconds(seconds))
-            }
-            #[allow(clippy::cast_precision_loss, reason = "seconds beyond 2^53 are for ever")]
-            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::Seconds(seconds as f64))
-            }
-            #[allow(clippy::cast_precision_loss, reason = "seconds beyond 2^53 are for ever")]
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::Seconds(seconds as f64))
-            }
-        }
-        deserializer.deserialize_any(KeepAliveVisitor)
-    }
-}
-
-document_one_of!(
-    KeepAlive,
-    "Seconds, or a number with units such as `5m`. 0 means not at all, negative for ever.",
-    [f64, String]
-);
-
-read_from_object!(ChatCompletionRequest, StreamOptions, Tool, FunctionDefinition, ResponseFormat);
-read_from_string!(ToolType, ToolChoiceMode, ResponseFormatType, Modality);
+read_from_object!(ChatCompletionRequest, StreamOptions);
+read_from_string!(Modality);

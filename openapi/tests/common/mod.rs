@@ -18,11 +18,11 @@ use std::{
 
 use futures_core::Stream;
 use rkllama_core::{
-    Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
+    Chat, Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
     ModelRuntime, ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started,
-    TextFiles, Timings, Usage,
+    TextFiles, Timings, ToolCallPiece, Usage,
 };
-use rkllama_http::{Limits, Metrics};
+use rkllama_http::{Keys, Limits, Metrics};
 use rkllama_openapi::State;
 
 /// What a scripted generation does next.
@@ -114,12 +114,17 @@ impl Engine for ScriptedEngine {
     }
 }
 
-/// The messages of a request.
-pub(crate) fn conversation(request: &Request) -> &[Message] {
+/// The conversation of a request.
+pub(crate) fn chat(request: &Request) -> &Chat {
     match &request.prompt {
-        Prompt::Chat(chat) => &chat.messages,
+        Prompt::Chat(chat) => chat,
         Prompt::Text(_) | Prompt::Tokens(_) => panic!("no conversation"),
     }
+}
+
+/// Its messages.
+pub(crate) fn conversation(request: &Request) -> &[Message] {
+    &chat(request).messages
 }
 
 pub(crate) fn started(ignored: Vec<&'static str>) -> Step {
@@ -128,6 +133,20 @@ pub(crate) fn started(ignored: Vec<&'static str>) -> Step {
 
 pub(crate) fn text(text: &str) -> Step {
     Step::Yield(Ok(Event::Text(text.to_owned())))
+}
+
+pub(crate) fn thought(text: &str) -> Step {
+    Step::Yield(Ok(Event::Reasoning(text.to_owned())))
+}
+
+/// A call of a tool begins.
+pub(crate) fn call(index: usize, name: &str) -> Step {
+    Step::Yield(Ok(Event::ToolCall(ToolCallPiece::Begin { index, name: name.to_owned() })))
+}
+
+/// More of its arguments.
+pub(crate) fn arguments(index: usize, json: &str) -> Step {
+    Step::Yield(Ok(Event::ToolCall(ToolCallPiece::Arguments { index, json: json.to_owned() })))
 }
 
 pub(crate) fn finished(finish: Finish) -> Step {
@@ -218,6 +237,8 @@ pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>)
         metrics: Arc::new(Metrics::new("1.2.3")),
         fallback: Arc::default(),
         version: "1.2.3".to_owned(),
+        keys: Keys::default(),
+        strict_parameters: false,
         empty_store_hint: None,
     }
 }
@@ -230,8 +251,15 @@ pub(crate) fn limits() -> Limits {
 /// An answer as text for a snapshot: status, the headers that mean something, the body. What is
 /// random or depends on the clock is masked.
 pub(crate) async fn shown(response: poem::test::TestResponse) -> String {
-    const HEADERS: [&str; 6] =
-        ["content-type", "x-rkllama-ignored", "retry-after", "x-should-retry", "allow", "location"];
+    const HEADERS: [&str; 7] = [
+        "content-type",
+        "x-rkllama-ignored",
+        "retry-after",
+        "x-should-retry",
+        "www-authenticate",
+        "allow",
+        "location",
+    ];
     let mut text = format!("{}\n", response.0.status());
     for name in HEADERS {
         if let Some(value) = response.0.headers().get(name) {
@@ -242,14 +270,12 @@ pub(crate) async fn shown(response: poem::test::TestResponse) -> String {
     text + "\n" + &masked(&body)
 }
 
-/// `text` without the ids and times of chat completions.
+/// `text` without the ids and times of answers.
 pub(crate) fn masked(text: &str) -> String {
     let text = mask(text, "\"id\":\"chatcmpl-", |c| c.is_ascii_hexdigit());
-    if text.contains("chatcmpl-") {
-        mask(&text, "\"created\":", |c| c.is_ascii_digit())
-    } else {
-        text
-    }
+    let text = mask(&text, "\"id\":\"cmpl-", |c| c.is_ascii_hexdigit());
+    let text = mask(&text, "\"id\":\"call_", |c| c.is_ascii_hexdigit());
+    if text.contains("cmpl-") { mask(&text, "\"created\":", |c| c.is_ascii_digit()) } else { text }
 }
 
 fn mask(text: &str, start: &str, is_masked: fn(char) -> bool) -> String {
@@ -266,4 +292,19 @@ fn mask(text: &str, start: &str, is_masked: fn(char) -> bool) -> String {
 /// The data of each event of a stream, `[DONE]` included.
 pub(crate) fn data_of(stream: &str) -> Vec<&str> {
     stream.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect()
+}
+
+/// Fields and classes of an operation, from the printed table.
+pub(crate) fn coverage_of(operation: &str) -> Vec<(String, String)> {
+    let coverage = rkllama_openapi::coverage();
+    let section = coverage.split("\n## ").find(|section| section.starts_with(operation));
+    section
+        .unwrap_or_else(|| panic!("nothing about {operation}"))
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let field = cells.next()?.trim_end_matches('`').to_owned();
+            Some((field, cells.next()?.to_owned()))
+        })
+        .collect()
 }

@@ -165,6 +165,10 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     };
     let Encoding { encoded, shared_prefix, parser, steering } = encoding;
     match encoded {
+        // To the model's task no tokens mean "load it and no more".
+        Encoded::Whole(tokens) if tokens.is_empty() => {
+            Err(EngineError::Prompt { reason: "the prompt is empty".to_owned() })
+        }
         Encoded::TooLong { tokens_min } => exceeded(PromptTokens::AtLeast(saturated(tokens_min))),
         Encoded::Whole(tokens) if count(&tokens) > room => {
             exceeded(PromptTokens::Exactly(count(&tokens)))

@@ -165,6 +165,22 @@ async fn read_bounded(
     if read_len > limits.body_bytes_max { Err(too_large) } else { Ok(held) }
 }
 
+/// Reads a body that nobody wants, as far as it makes sense: so that the refusal is read.
+pub(crate) async fn discard(body: Body, limits: &Limits) {
+    let reading = async {
+        let mut read_len = 0;
+        let mut chunks = body.into_bytes_stream();
+        while let Some(Ok(chunk)) = chunks.next().await {
+            read_len += chunk.len();
+            if read_len > limits.body_bytes_discarded_max {
+                return;
+            }
+        }
+    };
+    // Who sends as slowly as this gets a reset.
+    let _ = tokio::time::timeout(limits.header_read_timeout, reading).await;
+}
+
 /// Parses a body, a large one on a thread of its own, and gives its room back.
 async fn parse_held<T: DeserializeOwned + Send + 'static>(
     held: Held,

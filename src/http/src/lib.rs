@@ -4,6 +4,7 @@
 //! [`ErrorShape`]; what it says when all goes well is its own business.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod error;
 mod hangup;
 mod intake;
@@ -17,6 +18,7 @@ mod shape;
 mod sse;
 mod swagger;
 
+pub use auth::{ApiKey, AuthError, Caller, Guard, InvalidDigest, KeyLimits, Keys};
 pub use error::ApiError;
 pub use intake::Intake;
 pub use json::{ApiJson, BodyError};

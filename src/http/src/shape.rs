@@ -12,7 +12,7 @@ use poem::{
     http::{HeaderValue, Method, StatusCode, header},
 };
 
-use crate::{ApiError, BodyError, RouteTable};
+use crate::{ApiError, AuthError, BodyError, RouteTable};
 
 /// Something that went wrong outside an API's handlers.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub enum Fault {
     },
     /// The body cannot be taken as a request.
     Body(BodyError),
+    /// It is not let in.
+    Auth(AuthError),
     /// A handler panicked.
     Panic {
         /// What it said, for the log.
@@ -150,6 +152,10 @@ impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
             let name = pattern.split(['{', '}']).nth(1).unwrap_or("path").to_owned();
             return Fault::Parameter { name };
         }
+        let error = match error.downcast::<AuthError>() {
+            Ok(error) => return Fault::Auth(error),
+            Err(error) => error,
+        };
         match error.downcast::<BodyError>() {
             Ok(error) => Fault::Body(error),
             Err(error) => Fault::Framework { status: error.status(), reason: error.to_string() },

@@ -16,7 +16,7 @@ use figment::{
 use rkllama_core::KeepAlive;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{cli::ServeArgs, runtime_profiles::RuntimeProfiles};
+use crate::{cli::ServeArgs, keys::KeyLine, runtime_profiles::RuntimeProfiles};
 
 /// Where a package puts its configuration.
 const SYSTEM_FILE: &str = "/etc/rkllama/config.toml";
@@ -86,8 +86,14 @@ pub(crate) struct Fallback {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Auth {
-    /// Whether to listen beyond this machine although everybody there could use the NPU.
+    /// Whether to listen beyond this machine without keys, although everybody there could use the
+    /// NPU.
     pub(crate) allow_anonymous: bool,
+    /// Keys that let clients in, `name:secret`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) keys: Vec<KeyLine>,
+    /// A file with more keys and their limits.
+    pub(crate) keys_file: Option<PathBuf>,
 }
 
 /// Beginnings of prompts that are kept on disk, as the runtime has computed them.

@@ -7,11 +7,11 @@ use tokio::net::{TcpListener, lookup_host};
 
 /// Binds every address; a name may stand for several (`localhost`: IPv4 and IPv6).
 ///
-/// Beyond this machine only by the operator's explicit word: there is no key yet, and whoever
-/// reaches the port can use the NPU.
+/// Beyond this machine only with keys, or by the operator's explicit word: else whoever reaches
+/// the port can use the NPU.
 pub(crate) async fn bind(
     addresses: &[String],
-    allow_anonymous: bool,
+    may_be_open: bool,
 ) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
@@ -20,10 +20,11 @@ pub(crate) async fn bind(
             .with_context(|| format!("cannot listen on `{address}`"))?
             .collect();
         for socket in resolved {
-            if !socket.ip().is_loopback() && !allow_anonymous {
+            if !socket.ip().is_loopback() && !may_be_open {
                 bail!(
                     "refusing to listen on {socket}: anyone who reaches it could use the server; \
-                     set `auth.allow_anonymous = true` in the configuration \
+                     give it keys (`auth.keys` or `auth.keys_file` in the configuration, \
+                     RKLLAMA_AUTH__KEYS=name:secret), or set `auth.allow_anonymous = true` \
                      (RKLLAMA_AUTH__ALLOW_ANONYMOUS=true) if that is meant"
                 );
             }

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod doctor;
 mod engine_config;
+mod keys;
 mod listen;
 mod log;
 mod reload;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
-use rkllama_http::{Intake, Metrics};
+use rkllama_http::{Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Store};
 use tokio::{
     net::TcpListener,
@@ -29,7 +29,7 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     engine_config::{engine_config, http_limits, worker_command},
-    listen,
+    keys, listen,
     log::Log,
     reload::{CurrentLibraries, Reload, preload_one_after_another, resolve_all},
     signals::{Signals, Wish},
@@ -84,7 +84,9 @@ async fn serve(
     worker_cpus: Option<Cpus>,
 ) -> anyhow::Result<()> {
     let signals = Signals::new()?;
-    let listeners = listen::bind(&config.listen, config.auth.allow_anonymous).await?;
+    let keys = Keys::new(keys::load(&config.auth)?);
+    let may_be_open = config.auth.allow_anonymous || !keys.is_empty();
+    let listeners = listen::bind(&config.listen, may_be_open).await?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(CurrentLibraries::find(&config));
     let preload = resolve_all(&config.preload, &models)?;
@@ -107,6 +109,8 @@ async fn serve(
         metrics,
         fallback: fallback.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        keys,
+        strict_parameters: false,
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",
             config.models.display()

@@ -12,6 +12,7 @@ mod document;
 mod failure;
 mod fields;
 mod operations;
+mod readiness;
 mod refusal;
 mod shape;
 mod slashes;

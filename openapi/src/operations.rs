@@ -12,7 +12,7 @@ use crate::{
     failure::{self, Failure, Statuses},
     wire::{
         ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
-        CompletionRequest, Health, ModelList, ModelListObject, ModelObject,
+        CompletionRequest, Health, ModelList, ModelListObject, ModelObject, Readiness, ReadyStatus,
     },
 };
 
@@ -252,6 +252,16 @@ pub(crate) enum HealthReply {
 }
 
 #[derive(ApiResponse)]
+pub(crate) enum ReadinessReply {
+    /// At least one model can be asked for.
+    #[oai(status = 200)]
+    Ready(ApiJson<Readiness>),
+    /// No model can be asked for; `missing` says why.
+    #[oai(status = 503)]
+    NotReady(ApiJson<Readiness>),
+}
+
+#[derive(ApiResponse)]
 pub(crate) enum MetricsReply {
     /// Everything that is counted.
     #[oai(status = 200)]
@@ -265,6 +275,19 @@ impl ServerApi {
     async fn get_health(&self) -> Result<HealthReply, Failure<ServerStatuses>> {
         let (problems, runtimes) = (self.state.engine.problems(), self.state.engine.runtimes());
         Ok(HealthReply::Ok(ApiJson(Health::new(&self.state.version, problems, runtimes))))
+    }
+
+    /// Ask whether the server can answer
+    ///
+    /// For load balancers: 200 as long as at least one model can be asked for, loaded or not; 503
+    /// while none can, and while the server shuts down.
+    #[oai(path = "/ready", method = "get", operation_id = "getReadiness", tag = "Tag::Server")]
+    async fn get_readiness(&self) -> Result<ReadinessReply, Failure<ServerStatuses>> {
+        let readiness = ApiJson(Readiness::new(self.state.missing()));
+        Ok(match readiness.0.status {
+            ReadyStatus::Ready => ReadinessReply::Ready(readiness),
+            ReadyStatus::NotReady => ReadinessReply::NotReady(readiness),
+        })
     }
 
     /// Read the metrics

@@ -44,6 +44,7 @@ fn the_yaml_says_the_same() {
         "listModels",
         "retrieveModel",
         "getHealth",
+        "getReadiness",
         "getMetrics",
     ] {
         assert!(yaml.contains(&format!("operationId: {id}")), "{id}");

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{ScriptedEngine, hello, limits, shown, state};
+use common::{ListedModels, ScriptedEngine, hello, incomplete, limits, shown, state, state_with};
 use poem::{http::Method, test::TestClient};
-use rkllama_core::{ModelRuntime, Problem};
+use rkllama_core::{EngineError, ModelRuntime, Problem};
+use rkllama_openapi::State;
 
 fn client() -> TestClient<impl poem::Endpoint> {
     TestClient::new(rkllama_openapi::app(state(ScriptedEngine::playing(hello())), limits()))
@@ -56,6 +57,30 @@ async fn health() {
     let app = rkllama_openapi::app(state(engine.into()), limits());
     let unwell = shown(TestClient::new(app).get("/health").send().await).await;
     insta::assert_snapshot!(format!("{well}\n\n{unwell}"));
+}
+
+/// One model that can be asked for is enough; else everything that is missing is named, once.
+#[tokio::test]
+async fn readiness() {
+    let refusing = |refusal| ScriptedEngine { refusal: Some(refusal), ..ScriptedEngine::default() };
+    let reason = "no usable RKLLM runtime: no librkllmrt.so in /usr/lib".to_owned();
+    let broken = || ListedModels::of([incomplete("a"), incomplete("b")]);
+    let empty = State {
+        empty_store_hint: Some("put a folder into /models".to_owned()),
+        ..state_with(ScriptedEngine::playing(hello()), ListedModels::of([]))
+    };
+    let mut all = String::new();
+    for (what, state) in [
+        ("ready", state(ScriptedEngine::playing(hello()))),
+        ("no runtime", state(refusing(EngineError::Runtime { reason }).into())),
+        ("shutting down", state(refusing(EngineError::ShuttingDown).into())),
+        ("incomplete", state_with(ScriptedEngine::playing(hello()), broken())),
+        ("empty", empty),
+    ] {
+        let client = TestClient::new(rkllama_openapi::app(state, limits()));
+        all += &format!("{what}\n{}\n\n", shown(client.get("/ready").send().await).await);
+    }
+    insta::assert_snapshot!(all);
 }
 
 /// Which route was asked, how and with what result; never the path itself, nor a method or a name

@@ -175,9 +175,14 @@ impl ServerSetup {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Server {
+        self.start_with_input(Stdio::null())
+    }
+
+    /// The same with this as its standard input.
+    pub fn start_with_input(self, input: impl Into<Stdio>) -> Server {
         let mut child = self
             .command()
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

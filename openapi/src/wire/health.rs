@@ -1,4 +1,4 @@
-//! How the server is.
+//! How the server is, and whether it can answer.
 
 use poem_openapi::{Enum, Object, types::Example};
 use rkllama_core::{ModelRuntime, Problem};
@@ -48,20 +48,51 @@ pub struct HealthRuntime {
 /// Something that keeps the server from doing its work well.
 #[derive(Debug, Clone, Object, Serialize)]
 pub struct HealthProblem {
-    /// What it is about: `runtime`, or a model's id.
+    /// What it is about: `runtime`, `models`, `server`, or a model's id.
     pub subject: String,
     /// What is wrong and what to do.
     pub detail: String,
+}
+
+/// Whether the server can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyStatus {
+    /// At least one model can be asked for.
+    Ready,
+    /// None can.
+    NotReady,
+}
+
+/// Whether the server can answer.
+#[derive(Debug, Clone, Object, Serialize)]
+pub struct Readiness {
+    /// In a word.
+    pub status: ReadyStatus,
+    /// What is missing, the same thing once; empty when the server is ready.
+    pub missing: Vec<HealthProblem>,
+}
+
+impl Readiness {
+    /// The readiness of a server that lacks these things.
+    pub fn new(missing: Vec<Problem>) -> Self {
+        let status = if missing.is_empty() { ReadyStatus::Ready } else { ReadyStatus::NotReady };
+        Self { status, missing: missing.into_iter().map(HealthProblem::from).collect() }
+    }
+}
+
+impl From<Problem> for HealthProblem {
+    fn from(Problem { subject, detail }: Problem) -> Self {
+        Self { subject, detail }
+    }
 }
 
 impl Health {
     /// The health of a server of this version with these problems, whose models get these runtimes.
     pub fn new(version: &str, problems: Vec<Problem>, runtimes: Vec<ModelRuntime>) -> Self {
         let status = if problems.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
-        let problems = problems
-            .into_iter()
-            .map(|Problem { subject, detail }| HealthProblem { subject, detail })
-            .collect();
+        let problems = problems.into_iter().map(HealthProblem::from).collect();
         let runtimes = runtimes.into_iter().map(HealthRuntime::from).collect();
         Self { status, version: version.to_owned(), problems, runtimes }
     }

@@ -28,7 +28,7 @@ pub use completion::{
     CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
-pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus};
+pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};
 pub use json::{JsonObject, JsonValue};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};

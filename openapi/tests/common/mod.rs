@@ -45,6 +45,8 @@ pub(crate) struct ScriptedEngine {
     pub(crate) problems: Vec<Problem>,
     pub(crate) residents: Vec<Resident>,
     pub(crate) runtimes: Vec<ModelRuntime>,
+    /// Why no model can be asked for.
+    pub(crate) refusal: Option<EngineError>,
     /// Generations that have been begun and not dropped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) requests: Mutex<Vec<Request>>,
@@ -99,6 +101,19 @@ impl Engine for ScriptedEngine {
             }
         });
         Box::pin(Running { steps, count: Arc::clone(&self.running) })
+    }
+
+    fn check(&self, model: &Model) -> Result<(), EngineError> {
+        match (&self.refusal, &model.state) {
+            (Some(error), _) => Err(error.clone()),
+            (None, ModelState::Ready) => Ok(()),
+            (None, ModelState::Incomplete(reason)) => {
+                Err(EngineError::Model(ModelError::Incomplete {
+                    model: model.id.clone(),
+                    reason: reason.clone(),
+                }))
+            }
+        }
     }
 
     fn residents(&self) -> Vec<Resident> {

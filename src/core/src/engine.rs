@@ -8,7 +8,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{EngineError, Event, Request};
+use crate::{EngineError, Event, Model, Request};
 
 /// A running or waiting generation. Dropping it cancels: it leaves the queue, or aborts the run.
 pub type Generation = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
@@ -65,6 +65,12 @@ pub struct Resident {
 pub trait Engine: Send + Sync + 'static {
     /// Begins to answer. Returns at once; errors are the stream's first item.
     fn generate(&self, request: Request) -> Generation;
+
+    /// Whether a request for this model can be taken, as far as can be told without trying.
+    ///
+    /// # Errors
+    /// What a request would get at once.
+    fn check(&self, model: &Model) -> Result<(), EngineError>;
 
     /// The models in workers, sorted by id.
     fn residents(&self) -> Vec<Resident>;

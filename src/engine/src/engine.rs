@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rkllama_core::{
@@ -37,6 +40,7 @@ pub struct NpuEngine {
 pub(crate) struct Inner {
     pub(crate) codecs: Codecs,
     config: watch::Sender<Arc<EngineConfig>>,
+    is_draining: AtomicBool,
     shared: Shared,
     doors: Mutex<BTreeMap<String, Opened>>,
     waiting: Arc<TotalWaiting>,
@@ -79,6 +83,7 @@ impl NpuEngine {
         let inner = Inner {
             codecs: Codecs::new(models),
             config,
+            is_draining: AtomicBool::new(false),
             shared,
             doors: Mutex::default(),
             waiting,
@@ -144,6 +149,11 @@ impl NpuEngine {
         }
     }
 
+    /// Takes no more requests. Those that wait or run go on.
+    pub fn drain(&self) {
+        self.inner.is_draining.store(true, Ordering::Relaxed);
+    }
+
     /// Ends all generations with an error, frees the NPU and ends the workers. Returns when the
     /// last one is gone; the engine refuses everything afterwards.
     pub async fn shut_down(&self) {
@@ -156,6 +166,10 @@ impl NpuEngine {
 impl Engine for NpuEngine {
     fn generate(&self, request: Request) -> Generation {
         generation::start(Arc::clone(&self.inner), request)
+    }
+
+    fn check(&self, model: &Model) -> Result<(), EngineError> {
+        generation::check(&self.inner, model).map(drop)
     }
 
     fn residents(&self) -> Vec<Resident> {
@@ -200,7 +214,7 @@ impl Inner {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.shared.stop.is_cancelled()
+        self.is_draining.load(Ordering::Relaxed) || self.shared.stop.is_cancelled()
     }
 
     pub(crate) fn runtimes(&self) -> &dyn Runtimes {

@@ -1,9 +1,9 @@
 //! The `serve` role: puts the rooms together and keeps them until a signal.
 //!
 //! SIGHUP reads configuration, models and libraries again (`reload`). The end has three steps. New
-//! connections are refused and running answers get `limits.drain_ms`; then the engine ends what
-//! still runs with an error event; then the workers free the NPU. A second signal skips the first
-//! step.
+//! requests are refused, `/ready` says no, and running answers get `limits.drain_ms`; then the
+//! engine ends what still runs with an error event; then the workers free the NPU. A second signal
+//! skips the first step.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -193,6 +193,7 @@ async fn heed(
     reloader.abort();
     let drain = in_force.load().limits.drain();
     tracing::info!(drain_ms = drain.as_millis(), "stopping");
+    engine.drain();
     // The other side waits for nothing else.
     let _ = draining.send(drain);
     tokio::select! {

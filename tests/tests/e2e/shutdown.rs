@@ -1,7 +1,12 @@
 //! The end of the server: nothing hangs, nobody is left behind.
 
-use rkllama_tests::{Chat, Server, ServerSetup, Sse, Stream, process_runs, until};
-use rustix::process::Signal;
+use rkllama_tests::{
+    Chat, ModelDir, Server, ServerSetup, Sse, Stream, eventually, process_runs, until,
+};
+use rustix::{
+    process::Signal,
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
 
 const SLOW: &str = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
                     [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
@@ -33,6 +38,73 @@ async fn running_answers_finish_and_the_npu_is_freed() {
     assert!(server.wait().success());
     assert_eq!(server.trace().calls("rkllm_destroy"), 1);
     gone(workers[0]);
+}
+
+async fn ready(server: &Server) -> (reqwest::StatusCode, serde_json::Value) {
+    let response = reqwest::get(format!("{}/ready", server.url)).await.unwrap();
+    (response.status(), response.json().await.unwrap())
+}
+
+/// While an answer is finished, who comes late is told, and so is a load balancer.
+#[tokio::test]
+async fn a_server_that_is_going_is_not_ready_and_takes_no_more_requests() {
+    let mut server =
+        ServerSetup::demo().config("[limits]\ndrain_ms = 600000").in_real_time(SLOW).start();
+    assert_eq!(ready(&server).await.0, 200);
+    let stream = begin(&server, "endless", "on and").await;
+
+    server.signal(Signal::TERM);
+    until("the drain has begun", || server.log().contains("stopping").then_some(()));
+
+    let late = Chat::user("short").ask(&server).await;
+    assert_eq!(late.status, 503);
+    assert_eq!(late.body["error"]["code"], "shutting_down");
+    assert!(late.retry_after.is_some());
+    let (status, body) = ready(&server).await;
+    assert_eq!(status, 503);
+    assert_eq!(body["missing"][0]["subject"], "server", "{body}");
+    drop(stream);
+    // The client's side of the connection is a task of this runtime: no wait that blocks it.
+    let stopped = || server.log().contains(" stopped").then_some(());
+    eventually("nothing is left to wait for", stopped).await;
+    assert!(server.wait().success());
+}
+
+#[tokio::test]
+async fn a_server_without_a_runtime_or_a_model_is_not_ready_until_it_has_both() {
+    let setup = ServerSetup::new().model(&ModelDir::demo("demo"));
+    let without = setup.runtime("/nowhere/librkllmrt.so").start();
+    let (status, body) = ready(&without).await;
+    assert_eq!(status, 503);
+    assert_eq!(body["missing"][0]["subject"], "runtime", "{body}");
+    assert!(body["missing"][0]["detail"].as_str().unwrap().contains("/nowhere"), "{body}");
+
+    let empty = ServerSetup::new().mock("1.3.0").start();
+    let (status, body) = ready(&empty).await;
+    assert_eq!(status, 503);
+    assert_eq!(body["missing"][0]["subject"], "models", "{body}");
+    ModelDir::demo("demo").write(&empty.dir().join("models"));
+    empty.signal(Signal::HUP);
+    let come = async { while ready(&empty).await.0 != 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), come).await.unwrap();
+}
+
+/// Nobody looks on any more: a hang-up that comes with the end of the terminal is not a reload.
+#[tokio::test]
+async fn a_server_in_a_terminal_ends_with_it() {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let inner = std::fs::File::open(name.to_str().unwrap()).unwrap();
+    let mut server = ServerSetup::demo().start_with_input(inner);
+    server.signal(Signal::HUP);
+    until("it reloads as long as the terminal is there", || {
+        server.log().contains(" reloaded").then_some(())
+    });
+    drop(terminal);
+    server.signal(Signal::HUP);
+    assert!(server.wait().success());
 }
 
 #[tokio::test]

@@ -178,9 +178,14 @@ pub(crate) fn short_id(id: &str) -> String {
 /// A conversation whose every word of a client has gone through `guard`, JSON string by string: an
 /// escape in JSON text could hide what the template would then write out.
 pub(crate) fn guarded(chat: &Chat, guard: impl Fn(&str) -> String) -> Chat {
-    let json = |text: &str| match serde_json::from_str(text) {
-        Ok(value) => guarded_json(value, &guard).to_string(),
-        Err(_) => guard(text),
+    let json = |text: &str| {
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return guard(text) };
+        let guarded = guarded_json(value.clone(), &guard);
+        // As the model or the client wrote it, wherever that is harmless: the blanks count.
+        if guarded == value && guard(text) == text {
+            return text.to_owned();
+        }
+        python::to_json(&python::value(guarded))
     };
     let option = |text: &Option<String>| text.as_deref().map(&guard);
     let call = |call: &ToolCall| ToolCall {

@@ -16,7 +16,7 @@ const OWN_VARIABLES: &[&str] =
     &["messages", "tools", "xml_tools", "documents", "add_generation_prompt", "strftime_now"];
 
 /// A JSON value as templates see it, the order of its keys kept.
-fn value(json: serde_json::Value) -> Value {
+pub(crate) fn value(json: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {
         Json::Null => ().into(),

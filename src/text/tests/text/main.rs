@@ -5,6 +5,7 @@
     reason = "helpers of tests, to which clippy's exception for tests does not reach"
 )]
 
+mod answers;
 mod bound;
 mod eos;
 mod files;
@@ -15,3 +16,4 @@ mod injection;
 mod measure;
 mod roles;
 mod support;
+mod tools;

@@ -14,7 +14,8 @@
 //! 5. Names that in every family mean the end of a turn or text, where the vocabulary has them as
 //!    control tokens (Gemma has `</s>` too, but as HTML). `<|end|>` is one of them except where
 //!    `<|return|>` exists: there (harmony format) it only ends one message of an answer that
-//!    goes on. `<|observation|>` begins the turn of a called tool, where a family has one.
+//!    goes on. `<|observation|>` and `<start_function_response>` begin the turn of a called tool,
+//!    where a family has one.
 //!
 //! A model of which nothing of this is known still runs: its answers end at their token limit, and
 //! the operator is told.
@@ -27,6 +28,7 @@ use crate::{config::TextConfig, guard::is_control};
 const WELL_KNOWN: &[&str] = &[
     "</s>",
     "<eos>",
+    "<start_function_response>",
     "<end_of_turn>",
     "<|END_OF_TURN_TOKEN|>",
     "<|call|>",

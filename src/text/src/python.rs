@@ -35,7 +35,7 @@ pub(crate) fn value(json: serde_json::Value) -> Value {
 /// A tool in OpenAI's shape, as the reference passes it on.
 pub(crate) fn tool(tool: &Tool) -> Value {
     let nothing = || json!({"type": "object", "properties": {}});
-    let parameters = tool.parameters.as_deref().map(|json| serde_json::from_str(json));
+    let parameters = tool.parameters.as_deref().map(serde_json::from_str);
     // The API layer has checked it; templates read the properties of every tool.
     let parameters = parameters.and_then(Result::ok).unwrap_or_else(nothing);
     let mut function = vec![("name", Value::from(tool.name.as_str()))];

@@ -466,8 +466,7 @@ impl FromStr for ToolFormat {
     fn from_str(name: &str) -> Result<Self, UnknownFormat> {
         let wanted = name.trim().to_lowercase().replace('-', "_");
         let is = |known: &&str| known.replace('-', "_") == wanted;
-        let found =
-            Self::ALL.into_iter().find(|format| format.family().names.iter().any(|n| is(&n)));
+        let found = Self::ALL.into_iter().find(|format| format.family().names.iter().any(is));
         found.ok_or_else(|| UnknownFormat::new(name, &Self::ALL))
     }
 }

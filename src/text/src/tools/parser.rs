@@ -84,7 +84,7 @@ pub struct Calls {
 #[derive(Debug)]
 enum State {
     Text,
-    Call(Body),
+    Call(Box<Body>),
 }
 
 /// What stands behind an opener.
@@ -208,7 +208,7 @@ impl ToolParser {
                 Found::Part => return,
                 Found::Whole(_) => {
                     self.raw = std::mem::take(&mut self.held);
-                    self.state = State::Call(Body::new());
+                    self.state = State::Call(Box::new(Body::new()));
                     return;
                 }
                 Found::None => {}
@@ -220,7 +220,7 @@ impl ToolParser {
                     let held = std::mem::take(&mut self.held);
                     held.chars().rev().for_each(|c| self.input.push_front(c));
                     self.raw.clear();
-                    self.state = State::Call(Body::new());
+                    self.state = State::Call(Box::new(Body::new()));
                     return;
                 }
                 Found::None => {}

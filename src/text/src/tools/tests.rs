@@ -154,7 +154,7 @@ fn a_name_that_was_not_offered_is_text() {
 fn a_call_without_its_last_marks_is_complete() {
     for format in ToolFormat::ALL {
         let text = written(format, &ulm());
-        let last = text.rfind(|c| c == '2').unwrap();
+        let last = text.rfind('2').unwrap();
         // Formats whose arguments end with the call need its end.
         let end = text[last..].find(['}', ')']).map_or(text.len(), |at| last + at + 1);
         for end in (end..=text.len()).filter(|end| text.is_char_boundary(*end)) {

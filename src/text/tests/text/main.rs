@@ -10,6 +10,7 @@ mod bound;
 mod eos;
 mod files;
 mod formats;
+mod fuzz;
 mod golden;
 mod grammar;
 mod injection;

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rkllama_core::{Chat, Message, Role};
+use rkllama_core::{Chat, Message, Role, Tool};
 use rkllama_text::{Codec, RenderOptions, StopStrings, Utf8Assembler};
 
-use crate::support::{read_files, tokenizer_folder, user};
+use crate::support::{read_files, real_codec, tokenizer_folder, user};
 
 fn resident_mb() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -78,4 +78,25 @@ fn cost_of_a_token() {
     });
     let pieces = u32::try_from(text.len() / 4).unwrap();
     println!("assembly and four stop strings: {:?} a token", whole / pieces);
+
+    let Some(codec) = real_codec("qwen3") else { return };
+    let tool = Tool { name: "f".to_owned(), description: None, parameters: None, strict: false };
+    let chat = Chat { tools: vec![tool], ..user("Hi") };
+    let answers = [
+        ("text", text.clone()),
+        ("a thought", format!("<think>{text}")),
+        ("a call", format!("<tool_call>{{\"name\": \"f\", \"arguments\": {{\"a\": \"{text}")),
+    ];
+    for (what, answer) in answers {
+        let whole = best(20, || {
+            let mut parser = codec.answer(&chat, false);
+            let mut rest = answer.as_str();
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.ceil_char_boundary(4));
+                std::hint::black_box(parser.push(piece));
+                rest = behind;
+            }
+        });
+        println!("told apart, {what}: {:?} a token", whole / pieces);
+    }
 }

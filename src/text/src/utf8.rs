@@ -69,6 +69,7 @@ mod tests {
     }
 
     proptest! {
+        /// F1.
         #[test]
         fn any_split_of_any_bytes_equals_the_lossy_decoding_of_the_whole(
             bytes in bytes(),

@@ -371,6 +371,12 @@ fn plain_text_is_held_back_no_longer_than_an_opener() {
     ""
 )]
 #[case::chatglm3(ToolFormat::Glm4, "get_weather\n```python\ntool_call(location='Ulm')\n```", 1, "")]
+#[case::chatglm3_two(
+    ToolFormat::Glm4,
+    "get_weather\n```python\ntool_call(location=\"Ulm\")\n```\nnow\n```python\ntool_call()\n```",
+    2,
+    ""
+)]
 #[case::glm_prose(ToolFormat::Glm4, "now is the time", 0, "now is the time")]
 #[case::glm_prose_line(ToolFormat::Glm4, "now\nis the time", 0, "now\nis the time")]
 #[case::glm_two(ToolFormat::Glm4, "now\n{}\nnow\n{}", 2, "")]

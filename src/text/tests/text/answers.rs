@@ -209,6 +209,29 @@ fn what_is_demanded_decides_what_is_begun(
     assert!(ids.windows(4).any(|window| window == thinking_off), "{ids:?}");
 }
 
+/// gpt-oss says in the head of each message what it is.
+#[test]
+fn messages_of_gpt_oss_become_thoughts_text_and_calls() {
+    let codec = codec("<|channel|>commentary<|message|>");
+    let chat = Chat { tool_choice: ToolChoice::Named("g".to_owned()), ..with_tools(&["f", "g"]) };
+    let call =
+        "<|channel|>commentary to=functions.g <|constrain|>json<|message|>{\"a\": 1}<|call|>";
+    let answer = format!(
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary<|message|>I look.\
+         <|end|><|start|>assistant{call}"
+    );
+    let called = [begin(0, "g"), arguments(0, "{\"a\": 1}")];
+    let (events, calls) = read(codec.answer(&chat, false), &answer);
+    assert_eq!(events[..2], [reasoning("Hm."), text("I look.")]);
+    assert_eq!(events[2..], called);
+    assert_eq!(calls, Calls { made: 1, cut: false });
+
+    let prefix = codec.forced_prefix(&chat).unwrap();
+    let prompt = codec.prompt(&chat, Some(&prefix), 1000).unwrap();
+    assert_eq!(prompt.begun, []);
+    assert_eq!(read(prompt.answer, call.strip_prefix(&prefix).unwrap()).0, called);
+}
+
 #[test]
 fn a_prefix_of_the_answers_text_is_a_part_of_it() {
     let codec = codec("<tool_call>");

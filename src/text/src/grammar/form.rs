@@ -249,6 +249,14 @@ impl FormText {
         matches!(self.at, At::End)
     }
 
+    /// Arrays and objects that are open.
+    pub(super) fn depth(&self) -> usize {
+        match &self.at {
+            At::Json { json, .. } => json.scan().depth(),
+            At::Fixed { .. } | At::End => 0,
+        }
+    }
+
     /// The bytes are in a string of JSON, where a control character stands in a legal text escaped.
     pub(super) fn in_string(&self) -> bool {
         matches!(&self.at, At::Json { json, .. } if json.scan().in_plain_string())

@@ -8,6 +8,7 @@ use std::{
 use llguidance::{
     Logger,
     api::{GrammarInit, ParserLimits, TopLevelGrammar},
+    derivre::NextByte,
     earley::{Parser, ParserRecognizer},
     panic_utils,
     toktrie::{ApproximateTokEnv, Recognizer, TokEnv, TokRxInfo, TokTrie},
@@ -261,6 +262,30 @@ impl Explorer<'_, '_> {
             legal
         };
         (0..=u8::MAX).filter(legal).collect()
+    }
+
+    /// The only byte that the lexer allows, if it knows at once that there is only one.
+    pub(super) fn forced(&mut self) -> Option<u8> {
+        let state = self.recognizer.lexer_state();
+        let NextByte::ForcedByte(byte) = self.recognizer.lexer_mut().next_byte(state) else {
+            return None;
+        };
+        let scan = self.scan.clone();
+        let legal = self.push(byte);
+        if legal {
+            self.pop(1, scan);
+        }
+        legal.then_some(byte)
+    }
+
+    /// Which tokens of the grammar the one may become that one is in, hashed.
+    pub(super) fn kind(&self) -> u64 {
+        let state = self.recognizer.lexer_state();
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for token in self.recognizer.lexer().possible_lexemes(state).iter() {
+            hash = (hash.rotate_left(9) ^ u64::from(token.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        hash
     }
 
     /// The state of the lexer: equal states have equal futures until the current token of JSON ends.

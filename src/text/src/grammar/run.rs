@@ -54,6 +54,9 @@ impl Default for RunLimits {
     }
 }
 
+/// Open arrays and objects, beyond which the answer is completed: many parsers take 128.
+const DEPTH_MAX: usize = 80;
+
 /// Tokens before an insertion with which it is tokenized.
 const CONTEXT_TOKENS_MAX: usize = 16;
 
@@ -148,6 +151,10 @@ impl GrammarRun {
         }
         if self.text.is_complete() {
             return self.finish();
+        }
+        if self.text.depth() > DEPTH_MAX {
+            let rest = self.text.completion()?;
+            return self.complete_with(&rest);
         }
         Ok(Next::Continue { text: self.send() })
     }

@@ -155,6 +155,7 @@ impl Reader<'_> {
         if let Some(one_of) = out.get("oneOf") {
             self.one_of(keywords, one_of.clone(), &mut out, at);
         }
+        exact_format(&mut out);
         self.suspect_leaf(&out, at);
         if keywords.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(json!({"anyOf": [out, {"type": "null"}]}));
@@ -464,6 +465,43 @@ fn names_of_properties(
     out.insert("properties".to_owned(), properties.into());
     out.insert("additionalProperties".to_owned(), Value::Bool(false));
     Ok(())
+}
+
+/// Days of each month, the 29th of February in leap years only.
+const DATE: &str = "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])\
+                    |(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))\
+                    |(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])\
+                    |(?:[02468][048]|[13579][26])00)-02-29)";
+/// Without leap seconds, which are legal at one time of day only.
+const TIME: &str = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
+
+/// The lengths that mail systems allow.
+const EMAIL: &str = r"^[^@]{1,64}@[^@.]{1,63}(?:\.[^@.]{1,63}){0,2}$";
+/// The lengths that the domain name system allows, with fewer labels.
+const HOSTNAME: &str = r"^[^.]{1,63}(?:\.[^.]{1,63}){0,2}$";
+
+/// Puts patterns for formats of which the compiler's own let some through that are not valid.
+fn exact_format(out: &mut Map<String, Value>) {
+    let (pattern, whole) = match out.get("format").and_then(Value::as_str) {
+        Some("date") => (format!("^{DATE}$"), true),
+        Some("time") => (format!("^{TIME}$"), true),
+        Some("date-time") => (format!("^{DATE}[tT]{TIME}$"), true),
+        Some("email") => (EMAIL.to_owned(), false),
+        Some("hostname") => (HOSTNAME.to_owned(), false),
+        _ => return,
+    };
+    if whole {
+        out.shift_remove("format");
+    }
+    if !out.contains_key("pattern") {
+        out.insert("pattern".to_owned(), pattern.into());
+        return;
+    }
+    let more = json!({"pattern": pattern});
+    match out.get_mut("allOf").and_then(Value::as_array_mut) {
+        Some(all) => all.push(more),
+        None => drop(out.insert("allOf".to_owned(), json!([more]))),
+    }
 }
 
 fn types(value: &Value, at: &str) -> Result<Value, GrammarError> {

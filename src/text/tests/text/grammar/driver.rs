@@ -139,7 +139,6 @@ pub(crate) struct Outcome {
     pub(crate) ended: bool,
     pub(crate) restarts: u32,
     pub(crate) answer: Vec<i32>,
-    pub(crate) generated: usize,
 }
 
 /// Does what the engine does.
@@ -198,5 +197,5 @@ pub(crate) fn drive_with(
     if ended {
         assert_eq!(vocabulary.text(&answer), text, "tokens are the text");
     }
-    Outcome { text, completed, ended, restarts: run.restarts(), answer, generated }
+    Outcome { text, completed, ended, restarts: run.restarts(), answer }
 }

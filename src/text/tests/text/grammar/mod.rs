@@ -2,6 +2,7 @@
 
 mod compile;
 mod driver;
+mod measure;
 mod models;
 mod schemas;
 mod situations;

@@ -69,6 +69,10 @@ const FORMATS: &[(&str, &str)] = &[
     ("email", "a.b@example.org"),
     ("uuid", "123e4567-e89b-12d3-a456-426614174000"),
     ("ipv4", "192.168.0.1"),
+    ("hostname", "a-1.example.org"),
+    ("ipv6", "2001:db8::1"),
+    ("uri", "https://example.org/a?b=c#d"),
+    ("duration", "P1DT2H"),
     ("no-such-format", "anything"),
 ];
 

@@ -86,25 +86,3 @@ fn a_model_that_says_nothing_still_answers() {
     assert!(outcome.ended);
     assert!(schemas::is_valid(&schema, &serde_json::from_str(&outcome.text).unwrap()));
 }
-
-#[test]
-#[ignore = "debug"]
-fn debug_seed() {
-    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
-    let kind: usize = std::env::var("KIND").unwrap().parse().unwrap();
-    let (schema, value) = schemas::random(seed);
-    println!("{schema}\n{value}");
-    let vocabulary = Vocabulary::demo();
-    let grammar = Grammar::json_schema(&schema.to_string(), &GrammarLimits::default()).unwrap();
-    let start = std::time::Instant::now();
-    let mut run = rkllama_text::grammar::GrammarRun::new(
-        &grammar,
-        std::sync::Arc::clone(&vocabulary.codec),
-        RunLimits::default(),
-    )
-    .unwrap();
-    println!("{:?} {:?}", run.shortest_completion(), start.elapsed());
-    let mut m = model(kind, &vocabulary, seed);
-    let outcome = drive_with(&grammar, &vocabulary, &mut *m, 300, false);
-    println!("{outcome:?} {:?}", start.elapsed());
-}

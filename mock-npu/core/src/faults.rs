@@ -28,8 +28,12 @@ faults! {
     init_null_handle: bool,
     /// `rkllm_init` never returns.
     hang_in_init: bool,
+    /// The same, on this release only.
+    hang_in_init_of: Option<String>,
     /// SIGBUS while the model is loaded.
     sigbus_in_init: bool,
+    /// The same, on this release only.
+    sigbus_in_init_of: Option<String>,
     /// The second `rkllm_init` of a process finds no NPU memory: -1, or SIGSEGV from 1.3.0 on.
     second_init_no_memory: bool,
     /// `rkllm_run` never returns.

@@ -56,7 +56,7 @@ impl Handle {
         print_model(runtime, &file, limit);
         check_param(runtime, &param, &file, limit, &board)?;
         let earlier = INITS.fetch_add(1, Ordering::Relaxed);
-        act_faults(&now.faults)?;
+        act_faults(runtime, &now.faults)?;
         let memory = reserve(runtime, &param, &file, &now.faults, earlier)?;
         let model = Model::load(&param.model_path, file, model_file::seed_from_environment())
             .map_err(|error| {
@@ -249,11 +249,12 @@ fn reserve(
     Err(refuse("rkllm_init failed"))
 }
 
-fn act_faults(faults: &Faults) -> Result<(), InitFailure> {
-    if faults.hang_in_init {
+fn act_faults(runtime: Runtime, faults: &Faults) -> Result<(), InitFailure> {
+    let this = Some(runtime.version.to_string());
+    if faults.hang_in_init || faults.hang_in_init_of == this {
         faults::hang("rkllm_init");
     }
-    if faults.sigbus_in_init {
+    if faults.sigbus_in_init || faults.sigbus_in_init_of == this {
         faults::die(libc::SIGBUS, "sigbus_in_init");
     }
     while faults.init_waits_for_runs && RUNNING.load(Ordering::Acquire) > 0 {

@@ -119,8 +119,12 @@ fn init_can_lie_fail_and_die() {
     assert_eq!(lines(&output), ["init 0 NULL"]);
     let output = Bench::on("1.3.0").faults("init_fails").run(&["x"]);
     assert_eq!(lines(&output), ["init -1 NULL"]);
-    let output = Bench::on("1.3.1").faults("sigbus_in_init").run(&["x"]);
-    assert_eq!(output.status.signal(), Some(SIGBUS));
+    for fault in ["sigbus_in_init", "sigbus_in_init_of=1.3.1"] {
+        let output = Bench::on("1.3.1").faults(fault).run(&["x"]);
+        assert_eq!(output.status.signal(), Some(SIGBUS), "{fault}");
+    }
+    let output = Bench::on("1.3.0").faults("sigbus_in_init_of=1.3.1").run(&["x"]);
+    assert_eq!(lines(&output)[0], "init 0 handle");
 }
 
 #[test]

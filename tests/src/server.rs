@@ -149,6 +149,11 @@ impl ServerSetup {
         self.dir.path().join("models")
     }
 
+    /// The folder in which the server keeps what it has learned.
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join(".local/state/rkllama")
+    }
+
     /// The command, for tests that expect it to fail.
     pub fn command(&self) -> Command {
         let config = self.dir.path().join("config.toml");

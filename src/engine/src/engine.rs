@@ -332,15 +332,20 @@ fn open_saved_prompts(config: SavedPromptsConfig) -> Option<SavedPrompts> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{
+        path::{Path, PathBuf},
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
 
     use futures_util::StreamExt;
     use rkllama_core::{Chat, Message, ModelError, ModelState, Prompt, Role, TextFiles};
 
+    use rkllama_protocol::{FromWorker, Loaded, VERSION};
+
     use super::*;
     use crate::{
         config::WorkerCommand,
-        runtimes::{Learned, RuntimeChoice},
+        runtimes::{Learned, LoadOutcome, RuntimeChoice},
     };
 
     /// Two bytes of vocabulary and ChatML's tokens.
@@ -429,6 +434,97 @@ mod tests {
         let second = door(model(2));
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&second, &door(model(2))));
+        // The first one's task has nobody left to serve.
+        soon("one task is left", || engine.inner.tasks.len() == 1).await;
+        assert!(first.queue.is_closed() && !second.queue.is_closed());
+    }
+
+    /// Whoever waits for a model that has changed is served by the old task before it ends.
+    #[tokio::test]
+    async fn who_waits_for_the_old_record_is_still_answered() {
+        let engine = engine();
+        let (waits, mut replies) = job();
+        let _ticket = engine.inner.admit(&model(1), waits).unwrap();
+        let (other, _replies) = job();
+        let _other = engine.inner.admit(&model(2), other).unwrap();
+        let reply = replies.recv().await;
+        assert!(matches!(reply, Some(Reply::Failed(EngineError::Load { .. }))), "{reply:?}");
+    }
+
+    /// Choices that panic when they are asked for after a load.
+    struct Panics {
+        loads: AtomicUsize,
+        armed: AtomicBool,
+    }
+
+    impl Runtimes for Panics {
+        fn choose(&self, _: &Model) -> Result<Vec<RuntimeChoice>, EngineError> {
+            let loaded = self.loads.load(Ordering::SeqCst) > 0;
+            assert!(!(loaded && self.armed.load(Ordering::SeqCst)), "as the test wants it");
+            Ok(vec![RuntimeChoice::new(PathBuf::new())])
+        }
+
+        fn learned(&self, _: &Model, learned: &Learned) {
+            assert_eq!(learned.outcome, LoadOutcome::Worked);
+            assert_eq!(learned.header.as_ref().unwrap().toolkit, "1.2.3");
+            self.loads.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn problems(&self) -> Vec<Problem> {
+            Vec::new()
+        }
+    }
+
+    /// A worker that says that it has loaded the model and then nothing, and leaves its number.
+    fn mute_worker(folder: &Path) -> WorkerCommand {
+        let loaded = Loaded { runtime_version: "1.3.0".into(), sampling_per_run: true, load_ms: 1 };
+        let mut said = rkllama_protocol::encode(&FromWorker::Hello(VERSION)).unwrap();
+        said.extend(rkllama_protocol::encode(&FromWorker::Loaded(loaded)).unwrap());
+        std::fs::write(folder.join("frames"), said).unwrap();
+        let script = "echo 'I rkllm: rkllm-toolkit version: 1.2.3'; \
+                      echo $$ >> pids; cat frames >&0; exec sleep 600";
+        let script = format!("cd '{}'; {script}", folder.display());
+        WorkerCommand { program: "sh".into(), args: vec!["-c".into(), script.into()] }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_models_task_costs_its_requests_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtimes =
+            Arc::new(Panics { loads: AtomicUsize::new(0), armed: AtomicBool::new(true) });
+        let config = EngineConfig::new(mute_worker(folder.path()));
+        let engine = NpuEngine::new(config, Arc::new(Nothing), Arc::<Panics>::clone(&runtimes));
+        let (served, mut of_served) = job();
+        let (waits, mut of_waits) = job();
+        let _tickets = [served, waits].map(|job| engine.inner.admit(&model(1), job).unwrap());
+
+        assert!(of_served.recv().await.is_none(), "its task is gone");
+        let reply = of_waits.recv().await;
+        let Some(Reply::Failed(error @ EngineError::Worker { .. })) = reply else {
+            panic!("{reply:?}")
+        };
+        assert_eq!(engine.inner.gone(&model(1)), error, "both hear the same");
+        assert_eq!(engine.residents(), []);
+        let pids = std::fs::read_to_string(folder.path().join("pids")).unwrap();
+        let stat = format!("/proc/{}/stat", pids.trim());
+        let ended = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+        soon("its worker has ended", || !Path::new(&stat).exists() || ended()).await;
+
+        runtimes.armed.store(false, Ordering::SeqCst);
+        engine.load(&model(1), None).await.unwrap();
+        assert_eq!(engine.residents().len(), 1, "the model works again");
+        assert_eq!(runtimes.loads.load(Ordering::SeqCst), 2);
+    }
+
+    /// Waits for a state that other tasks and processes bring about.
+    async fn soon(what: &str, condition: impl Fn() -> bool) {
+        let reached = async {
+            while !condition() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        assert!(tokio::time::timeout(limit, reached).await.is_ok(), "waited in vain until {what}");
     }
 
     #[tokio::test]

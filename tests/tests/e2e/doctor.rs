@@ -73,12 +73,29 @@ fn with_a_runtime_and_a_model_nothing_fails_here() {
     let (status, table) = doctor.run();
     let runtime = table.lines().find(|line| line.starts_with("runtime")).unwrap();
     assert!(runtime.starts_with("runtime 1.3.0 ") && runtime.contains(" ok"), "{table}");
-    assert!(table.lines().any(|line| line.starts_with("model demo ")), "{table}");
+    let model = table.lines().find(|line| line.starts_with("model demo ")).unwrap();
+    assert!(model.contains("runtime 1.3.0"), "{table}");
+    assert!(table.contains("model demo: no other one comes into question"), "{table}");
     if !on_board() {
         assert!(status.success(), "{table}");
         let npu = table.lines().find(|line| line.starts_with("npu device")).unwrap();
         assert!(npu.contains("does not apply") && npu.contains("n/a"), "{table}");
     }
+}
+
+#[test]
+fn a_model_and_a_runtime_that_do_not_go_together_well_are_a_warning() {
+    let mut doctor = Doctor::new().with("--runtime", mock_library("1.3.0"));
+    let model = ModelDir::demo("demo").weights_name("demo-v1.2.3.rkllm");
+    model.write(&doctor.models());
+    let (status, report) = doctor.json();
+    let model = check(&report, "model");
+    assert_eq!(model["verdict"], "warn");
+    assert!(model["found"].as_str().unwrap().ends_with("runtime 1.3.0"), "{model}");
+    let reason = model["reason"].as_str().unwrap();
+    assert!(reason.contains("toolkit 1.2.3") && reason.contains("end of sequence"), "{reason}");
+    assert!(status.success() || on_board(), "{report}");
+    assert!(!doctor.dir.path().join(".local").exists(), "it only looks");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod refusals;
 mod regressions;
 mod reload;
 mod residency;
+mod runtime_choice;
 mod runtimes;
 mod shutdown;
 mod tokenizers;

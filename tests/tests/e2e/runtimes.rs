@@ -45,6 +45,7 @@ async fn sampling_that_an_old_runtime_cannot_apply_is_named() {
 /// of id 11 and never at the real end.
 #[rstest]
 #[case::named_in_the_file("demo-w8a8-v1.2.3.rkllm")]
+#[case::named_nowhere("demo.rkllm")]
 #[tokio::test]
 async fn an_older_model_on_a_new_runtime_ends_where_it_should(#[case] weights: &str) {
     let rule = "[[rule]]\nsay = \"done, A& B& really done\"\n";

@@ -157,3 +157,35 @@ async fn workers_do_not_survive_a_killed_server() {
     gone(workers[0]);
     assert_eq!(server.trace().calls("rkllm_destroy"), 1, "the NPU's memory is given back");
 }
+
+/// A load that is cut off leaves the NPU's memory in an unknown state: it is let come to its end, and
+/// the model is freed.
+#[tokio::test]
+async fn a_model_that_is_being_loaded_is_freed() {
+    let script = "[latency]\nload_ms = 1500\n";
+    let mut server =
+        ServerSetup::demo().config("preload = [\"demo\"]").in_real_time(script).start();
+    until("it is being loaded", || (server.trace().calls("rkllm_init") == 1).then_some(()));
+    let workers = server.trace().workers();
+    assert_eq!(server.trace().returns("rkllm_init"), 0, "it is not yet loaded");
+
+    server.signal(Signal::TERM);
+
+    assert!(server.wait().success());
+    assert_eq!(server.trace().returns("rkllm_init"), 1);
+    assert_eq!(server.trace().returns("rkllm_destroy"), 1);
+    gone(workers[0]);
+}
+
+#[tokio::test]
+async fn a_load_that_hangs_does_not_hold_up_the_end() {
+    let mut server = ServerSetup::demo()
+        .config("preload = [\"demo\"]")
+        .env("MOCK_NPU_FAULTS", "hang_in_init")
+        .start();
+    until("it is being loaded", || (server.trace().calls("rkllm_init") == 1).then_some(()));
+    let workers = server.trace().workers();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    gone(workers[0]);
+}

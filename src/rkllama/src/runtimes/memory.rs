@@ -112,7 +112,7 @@ struct Contents {
 
 impl Contents {
     /// As it is written; without the oldest models where it would be too long to be read again.
-    fn to_bytes(mut self) -> io::Result<Vec<u8>> {
+    fn into_bytes(mut self) -> io::Result<Vec<u8>> {
         loop {
             let bytes = serde_json::to_vec_pretty(&self)?;
             if bytes.len() as u64 <= FILE_BYTES_MAX || self.models.is_empty() {
@@ -203,7 +203,7 @@ impl Memory {
             Contents { format: FORMAT, models: entries.clone() }
         };
         let Some(file) = &self.file else { return };
-        if let Err(error) = contents.to_bytes().and_then(|bytes| replace(file, &bytes)) {
+        if let Err(error) = contents.into_bytes().and_then(|bytes| replace(file, &bytes)) {
             tracing::warn!(file = %file.display(), %error, "what was learned of models is not kept");
         }
         drop(writing);

@@ -87,7 +87,7 @@ impl<'a> Ranking<'a> {
         candidates.sort_by_key(|it| (it.failure.is_some(), it.pairing, !it.worked));
         let choice = |candidate: &Candidate<'_>| RuntimeChoice {
             version: candidate.library.version.clone(),
-            context_limit_tokens: self.known.context_limit_tokens(),
+            context_limit_tokens: candidate.context_limit(self.known.context_limit_tokens()),
             why: candidate.why(toolkit, wanted.is_some(), &candidates),
             doubt: candidate.doubt(toolkit, &candidates),
             ..candidate.facts.choice(
@@ -116,6 +116,13 @@ impl<'a> Ranking<'a> {
 }
 
 impl Candidate<'_> {
+    /// A limit that this runtime could be asked for; what is remembered may be damaged.
+    fn context_limit(&self, remembered: Option<u32>) -> Option<u32> {
+        remembered.filter(|limit| {
+            *limit > 0 && limit.is_multiple_of(self.library.profile.context_tokens_step)
+        })
+    }
+
     fn why(&self, toolkit: Toolkit<'_>, is_wanted: bool, all: &[Self]) -> String {
         let is_first = all.first().is_some_and(|first| first.library == self.library);
         let reason = match self.pairing {
@@ -202,7 +209,8 @@ mod tests {
         ) -> Self {
             let header = ModelHeader {
                 toolkit: toolkit.to_owned(),
-                context_limit_tokens: Some(2048),
+                // 17 is no context that a runtime takes.
+                context_limit_tokens: Some(if toolkit == "no version" { 17 } else { 2048 }),
                 npu_cores: None,
                 platform: None,
                 dtype: None,
@@ -287,6 +295,7 @@ mod tests {
         let case = Case::of("m.rkllm", &ALL[..3]).learned("1.3.0", false, "no version", worked);
         assert_eq!(case.order(), "1.3.0 1.3.1 1.2.3");
         assert!(case.choices()[0].why.starts_with("it has loaded the model before"));
+        assert_eq!(case.choices()[0].context_limit_tokens, None);
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Run<'_> {
                 }
                 self.session.is_aborted = true;
                 if generation.faults.stale_token_after_abort {
-                    self.session.stale_token = generation.pending;
+                    // Heard between two tokens, the last one is in the cache already.
+                    let last = self.session.kv.last().filter(|_| generation.produced > 0);
+                    self.session.stale_token = generation.pending.or(last.copied());
                 }
                 if !generation.faults.abort_without_finish {
                     self.finish(&generation.faults, Perf::default());

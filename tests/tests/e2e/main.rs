@@ -12,6 +12,7 @@ mod crashes;
 mod doctor;
 mod faults;
 mod kv;
+mod gaps;
 mod lessons;
 mod metrics;
 mod model_files;

@@ -12,7 +12,7 @@
 //! before the first token, whose limit is seconds: `faults.rs` has all of these.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     env,
     fmt::Write,
     str::FromStr,
@@ -398,9 +398,9 @@ async fn right_answers(seed: u64, requests: usize) -> HashMap<Question, (String,
         stop: false,
     });
     for question in (0..requests).map(|n| Request::thrown(seed, n).question).chain(settling) {
-        if !right.contains_key(&question) {
-            let heard = question.chat().ending(&server).await;
-            right.insert(question, (heard.text, heard.end.unwrap()));
+        if let Entry::Vacant(unasked) = right.entry(question) {
+            let heard = unasked.key().chat().ending(&server).await;
+            unasked.insert((heard.text, heard.end.unwrap()));
         }
     }
     server.stop();

@@ -255,7 +255,8 @@ struct Turns {
 
 async fn second_turn(server: &Server, number: usize) -> Turns {
     // Other words from the beginning on: no conversation helps the next.
-    let text = format!("{number} words of memory and board. ").repeat(CONVERSATION_TOKENS / 7);
+    let text =
+        format!("{number}: {}", "words of memory and board. ".repeat(CONVERSATION_TOKENS / 6));
     let mut messages = vec![json!({"role": "user", "content": text})];
     let chat = |messages: &[Value]| {
         Chat::user("")

@@ -28,7 +28,7 @@ async fn mistakes_are_answered_in_openais_shape() {
         ("missing messages", Chat(json!({"model": "demo"}))),
         ("wrong type", Chat::user("Hi").with("temperature", "warm")),
         ("out of range", Chat::user("Hi").with("top_p", 1.5)),
-        ("unsupported", Chat::user("Hi").with("n", 3)),
+        ("unsupported", Chat::user("Hi").with("modalities", json!(["audio"]))),
     ];
     for (name, chat) in cases {
         let answer = chat.ask(&server).await;

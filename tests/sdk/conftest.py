@@ -41,7 +41,8 @@ tool_call = [
 ]
 
 [[rule]]
-user_contains = "weather in both towns"
+# The template writes results of tools as a turn of the user.
+prompt_contains = "weather in both towns"
 after_tool = true
 say = "Sunny in L'Aquila, rain in Köln."
 

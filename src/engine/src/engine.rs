@@ -493,7 +493,12 @@ mod tests {
         let runtimes =
             Arc::new(Panics { loads: AtomicUsize::new(0), armed: AtomicBool::new(true) });
         let config = EngineConfig::new(mute_worker(folder.path()));
-        let engine = NpuEngine::new(config, Arc::new(Nothing), Arc::<Panics>::clone(&runtimes));
+        let engine = NpuEngine::new(
+            config,
+            Arc::new(Nothing),
+            Arc::<Panics>::clone(&runtimes),
+            Arc::new(()),
+        );
         let (served, mut of_served) = job();
         let (waits, mut of_waits) = job();
         let _tickets = [served, waits].map(|job| engine.inner.admit(&model(1), job).unwrap());

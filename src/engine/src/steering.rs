@@ -103,9 +103,7 @@ impl Steered<'_> {
                 let text = utf8.push(special.map_or(&piece.text, |text| text.as_bytes()));
                 let events = parser.push(&text);
                 let calls = events.iter().any(|event| matches!(event, Event::ToolCall(_)));
-                let says = events
-                    .iter()
-                    .any(|event| matches!(event, Event::Text(text) if !text.trim().is_empty()));
+                let says = events.iter().any(|event| matches!(event, Event::Text(_)));
                 let calls_are_free =
                     self.steering.watch.as_ref().is_some_and(|watch| watch.calls_are_free);
                 if calls && calls_are_free {

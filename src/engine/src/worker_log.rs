@@ -106,7 +106,8 @@ impl WorkerLog {
         lines.kept.iter().skip(old).cloned().collect()
     }
 
-    /// The error lines that came after `mark`; waits a moment for the first.
+    /// The error lines that came after `mark`, else the last lines that did; waits a moment for the
+    /// first error.
     pub(crate) async fn explanation_since(&self, mark: u64) -> Option<String> {
         let deadline = Instant::now() + EXPLANATION_TIMEOUT;
         loop {
@@ -117,7 +118,11 @@ impl WorkerLog {
             if !errors.is_empty() {
                 return Some(errors.join("; "));
             }
-            timeout_at(deadline, arrived).await.ok()?;
+            if timeout_at(deadline, arrived).await.is_err() {
+                // Not all of the vendor's reasons are marked as errors.
+                let from = lines.len().saturating_sub(SHOWN_LINES_MAX);
+                return (!lines.is_empty()).then(|| lines[from..].join("; "));
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// Log everything below info too.
     pub(crate) debug: bool,
+    /// Refuse what a request asks for in vain, instead of naming it in the answer.
+    pub(crate) strict_parameters: bool,
     /// How long a model stays loaded after its last use: seconds, or a text such as `5m`; negative
     /// means for ever.
     #[serde(deserialize_with = "keep_alive", serialize_with = "seconds")]
@@ -192,6 +194,7 @@ impl Config {
             runtime: Vec::new(),
             state: state_home().join("rkllama"),
             debug: false,
+            strict_parameters: false,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             preload: Vec::new(),
             fallback: Fallback::default(),

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rkllama_core::{Engine, EngineError, Model, Models, Problem};
 use rkllama_engine::{Learned, NpuEngine, RuntimeChoice, Runtimes, WorkerCommand};
-use rkllama_http::Intake;
+use rkllama_http::{ApiKey, Intake, Keys};
 use rkllama_models::Store;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
@@ -19,12 +19,14 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     engine_config::{engine_config, http_limits},
+    keys,
     log::Log,
     runtimes::Libraries,
 };
 
 /// What counts from the start on: sockets are bound, folders are watched, threads have their cores.
-const FIXED: [&str; 5] = ["listen", "models", "state", "auth.allow_anonymous", "board.affinity"];
+const FIXED: [&str; 6] =
+    ["listen", "models", "state", "strict_parameters", "auth.allow_anonymous", "board.affinity"];
 
 /// Everything that a reload reaches.
 pub(crate) struct Reload {
@@ -38,7 +40,15 @@ pub(crate) struct Reload {
     pub(crate) libraries: Arc<CurrentLibraries>,
     pub(crate) intake: Intake,
     pub(crate) fallback: Arc<ArcSwapOption<String>>,
+    pub(crate) keys: Keys,
     pub(crate) log: Log,
+}
+
+/// What was read, and is right.
+struct Read {
+    config: Config,
+    preload: Vec<Arc<Model>>,
+    keys: Vec<ApiKey>,
 }
 
 impl Reload {
@@ -47,12 +57,12 @@ impl Reload {
         tracing::info!("reloading");
         let read = self.read().await;
         let config = match &read {
-            Ok((config, _)) => config.clone(),
+            Ok(read) => read.config.clone(),
             Err(_) => Config::clone(&self.in_force.load()),
         };
         self.libraries.find_again(config).await;
         match read {
-            Ok((config, preload)) => self.put_in_force(config, preload),
+            Ok(read) => self.put_in_force(read),
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "not reloaded: the configuration stays as it was");
@@ -64,18 +74,24 @@ impl Reload {
     }
 
     /// The models of the folder, then the configuration, which may name new ones.
-    async fn read(&self) -> anyhow::Result<(Config, Vec<Arc<Model>>)> {
+    async fn read(&self) -> anyhow::Result<Read> {
         let (args, models) = (self.args.clone(), Arc::clone(&self.models));
+        let must_have_keys = !self.keys.is_empty() && !self.at_start.auth.allow_anonymous;
         let read = spawn_blocking(move || {
             models.rescan();
             let config = Config::gather(&args)?;
             let preload = resolve_all(&config.preload, &models)?;
-            Ok((config, preload))
+            let keys = keys::load(&config.auth)?;
+            if keys.is_empty() && must_have_keys {
+                bail!("`auth` has no key any more, which would let everybody in");
+            }
+            Ok(Read { config, preload, keys })
         });
         read.await.context("reading failed")?
     }
 
-    fn put_in_force(&self, config: Config, preload: Vec<Arc<Model>>) {
+    fn put_in_force(&self, read: Read) {
+        let Read { config, preload, keys } = read;
         let before = self.in_force.load_full();
         let changed = changes(&before, &config).join(", ");
         let fixed: Vec<String> = changes(&self.at_start, &config)
@@ -90,6 +106,7 @@ impl Reload {
         }
         self.engine.reconfigure(engine_config(&config, &preload, self.worker.clone()));
         self.intake.replace(http_limits(&config));
+        self.keys.replace(keys);
         self.fallback.store(config.fallback.chat.clone().map(Arc::new));
         self.in_force.store(Arc::new(config));
         tracing::info!(changed, "reloaded");

@@ -109,8 +109,8 @@ async fn serve(
         metrics,
         fallback: fallback.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        keys,
-        strict_parameters: false,
+        keys: keys.clone(),
+        strict_parameters: config.strict_parameters,
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",
             config.models.display()
@@ -133,6 +133,7 @@ async fn serve(
         libraries,
         intake,
         fallback,
+        keys,
         log,
     };
     let (draining, drain) = oneshot::channel();

@@ -9,8 +9,6 @@ const RULES: &str = "[[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"
 /// The vendor does not mark all of its reasons as errors, and where there is no line so marked the
 /// last lines of the run are all there is.
 #[tokio::test]
-#[ignore = "a failed run quotes lines that begin with E only, where a lost worker and a failed load \
-            fall back to the last lines"]
 async fn a_failed_run_without_an_error_line_quotes_the_last_lines_of_the_run() {
     let server = ServerSetup::demo()
         .script(RULES)

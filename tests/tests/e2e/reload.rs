@@ -201,3 +201,24 @@ async fn runtimes_are_looked_for_again() {
     hang_up(&server, "reloaded").await;
     assert_eq!(chat.ask(&server).await.finish(), "length");
 }
+
+/// The status that a request with this key gets.
+async fn knock(server: &Server, key: &str) -> u16 {
+    let client = reqwest::Client::new();
+    let request = client.get(format!("{}/v1/models", server.url)).bearer_auth(key);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn keys_change_at_once_and_are_never_all_taken_away() {
+    let old = "[auth]\nkeys = [\"ada:first-secret-of-ada\"]";
+    let server = ServerSetup::demo().config(old).start();
+    assert_eq!(knock(&server, "first-secret-of-ada").await, 200);
+    reload(&server, "[auth]\nkeys = [\"bob:first-secret-of-bob\"]").await;
+    assert_eq!(knock(&server, "first-secret-of-ada").await, 401);
+    assert_eq!(knock(&server, "first-secret-of-bob").await, 200);
+
+    fs::write(server.dir().join("config.toml"), "").unwrap();
+    hang_up(&server, "not reloaded").await;
+    assert_eq!(knock(&server, "anything").await, 401, "nobody is let in by a file that was lost");
+}

@@ -182,10 +182,14 @@ impl Rule {
                 text.push_str(&format!("<think>\n{thought}\n</think>\n\n"));
             }
         }
+        let mut said = String::new();
         if let Some(say) = &self.say {
-            text.push_str(&say.repeat(self.repeat.unwrap_or(1)));
+            said.push_str(&say.repeat(self.repeat.unwrap_or(1)));
         }
-        text.push_str(&crate::tool_format::render(self.tool_format, self.tool_call.as_slice()));
+        said.push_str(&crate::tool_format::render(self.tool_format, self.tool_call.as_slice()));
+        // An answer whose beginning stands in the prompt is gone on with.
+        let there = begun.rsplit("</think>").next().unwrap_or_default();
+        text.push_str(behind(&said, there).unwrap_or(&said));
         text
     }
 
@@ -196,6 +200,20 @@ impl Rule {
             || !self.tokens.is_empty()
             || !self.tool_call.as_slice().is_empty()
     }
+}
+
+/// What follows in `text` behind `beginning`, if it begins so; white space does not count.
+fn behind<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
+    let mut rest = text.char_indices().filter(|(_, c)| !c.is_whitespace());
+    let mut end = None;
+    for wanted in beginning.chars().filter(|c| !c.is_whitespace()) {
+        let (at, found) = rest.next()?;
+        if found != wanted {
+            return None;
+        }
+        end = Some(at + found.len_utf8());
+    }
+    end.map(|end| &text[end..])
 }
 
 #[cfg(test)]
@@ -244,5 +262,15 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = Script::parse("[[rule]]\nuser_contain = \"x\"\n").expect_err("unknown key");
         assert!(error.starts_with("line 2") && error.contains("user_contain"), "{error}");
+    }
+
+    #[test]
+    fn what_was_begun_is_gone_on_with() {
+        let text = "{\"city\": \"Ulm\"}";
+        assert_eq!(behind(text, "{\"city\":"), Some(" \"Ulm\"}"));
+        assert_eq!(behind(text, "\n{"), Some("\"city\": \"Ulm\"}"));
+        assert_eq!(behind(text, "{\"town"), None);
+        assert_eq!(behind(text, "  "), None, "nothing was begun");
+        assert_eq!(behind("no", "no, never"), None);
     }
 }

@@ -33,6 +33,9 @@ use super::{
     value::{Broken, Read, ValueReader},
 };
 
+/// Bytes of a call that is held back until it is known to be one: room for arguments that stand
+/// before the name. A model that writes on and on must be seen to do so.
+const RAW_LEN_MAX: usize = 32 * 1024;
 /// Bytes of a call's name.
 const NAME_LEN_MAX: usize = 128;
 
@@ -258,6 +261,12 @@ impl ToolParser {
         }
         let step = loop {
             match body.push(c, self.format, &self.family, &mut self.sink) {
+                Ok(Step::Again) if body.is_settled() => {
+                    // A call that its last character only ended by standing behind it: nothing of
+                    // the call may be read again.
+                    self.raw.clear();
+                    self.raw.push(c);
+                }
                 Ok(Step::Again) => {}
                 step => break step,
             }
@@ -268,6 +277,7 @@ impl ToolParser {
         }
         match step {
             Ok(Step::Text) => self.raw.clear(),
+            Ok(Step::Read) if self.raw.len() > RAW_LEN_MAX => self.give_back(&body),
             Ok(Step::Read | Step::Again) => self.state = State::Call(body),
             Err(Broken) if self.sink.is_open() => {
                 self.sink.cut();

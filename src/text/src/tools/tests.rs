@@ -364,6 +364,12 @@ fn plain_text_is_held_back_no_longer_than_an_opener() {
     1,
     ""
 )]
+#[case::ended_by_what_follows(
+    ToolFormat::Internlm,
+    "<|action_start|><|plugin|>\n{\"name\": \"now\", \"parameters\": null\"a\"}",
+    1,
+    "\"a\"}"
+)]
 #[case::list_of_python(
     ToolFormat::Minicpm,
     "<|tool_call_start|>[now(), now()]<|tool_call_end|>",
@@ -473,6 +479,16 @@ fn a_broken_call_is_cut_and_what_follows_is_text() {
     assert!(answer.cut);
     assert_eq!(answer.calls, [("now".to_owned(), "{\"a\" ".to_owned())]);
     assert_eq!(answer.text, "1}}</tool_call>");
+}
+
+#[test]
+fn what_is_no_call_for_too_long_is_text() {
+    let text = format!("<tool_call>{{\"x\": \"{}", "<tool_call>{\"".repeat(4000));
+    let mut parser = ToolParser::new(ToolFormat::Hermes, &tools());
+    let mut answer = Answer::default();
+    answer.add(parser.push(&format!("<tool_call>{{\"x\": \"{}", "long ".repeat(10_000))));
+    assert!(answer.text.len() > 40_000, "shown before the end");
+    assert_eq!(read(ToolFormat::Hermes, &text).text, text);
 }
 
 #[test]

@@ -27,6 +27,8 @@ use super::{
 const STEPS_MAX: usize = 30_000;
 /// Places looked at to find the ends of one string or number.
 const SCALAR_STEPS_MAX: usize = 2_000;
+/// Open arrays and objects in a completion: many parsers take 128.
+const DEPTH_MAX: usize = 120;
 /// Bytes that an open container is expected to take to its end. The more, the longer the search
 /// stays out of containers it need not open.
 const OPEN_COST: usize = 16;
@@ -111,12 +113,12 @@ fn search(explorer: &mut Explorer<'_, '_>, start: &Scan, width: Width) -> Option
                 found = Some(place.bytes.clone());
                 break Vec::new();
             }
+            if steps >= STEPS_MAX || place.scan.depth() > DEPTH_MAX {
+                break Vec::new();
+            }
             let ways = choices(explorer, width);
             steps += 1;
             let [way] = ways.as_slice() else { break ways };
-            if steps >= STEPS_MAX {
-                break Vec::new();
-            }
             steps += way.len();
             place.walk(way, explorer);
             at.extend(way);

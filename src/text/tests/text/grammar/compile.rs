@@ -149,6 +149,8 @@ fn what_cannot_be_held_is_named_with_its_place(#[case] name: &str, #[case] schem
 #[case::alternatives(format!(r#"{{"type": "string", "pattern": "^({})*$"}}"#, (0..90).map(|n| format!("a{n}b.*")).collect::<Vec<_>>().join("|")))]
 #[case::patterns_of_names(format!(r#"{{"type": "object", "patternProperties": {{{}}}}}"#, (0..60).map(|n| format!("\".*{n}.*x\": {{}}")).collect::<Vec<_>>().join(",")))]
 #[case::reference_to_itself(r##"{"$ref": "#"}"##.to_owned())]
+#[case::never_ending_arrays(r##"{"type": "array", "items": {"$ref": "#"}, "minItems": 2}"##.to_owned())]
+#[case::never_ending_objects(r##"{"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"type": "string", "pattern": "^[ab]*x$"}, "c": {"$ref": "#"}}, "required": ["a", "b", "c"]}"##.to_owned())]
 #[case::references_in_circles(r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}"##.to_owned())]
 #[case::all_of_itself(r##"{"allOf": [{"$ref": "#"}, {"type": "object", "properties": {"a": {"$ref": "#"}}}]}"##.to_owned())]
 #[case::doubling(doubling(40))]

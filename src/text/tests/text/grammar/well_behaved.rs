@@ -54,7 +54,7 @@ fn values_of_random_schemas_are_never_interrupted() {
                 false => Writer::new(&vocabulary, &text),
             };
             for with_opening in [true, false] {
-                let outcome = drive_with(&grammar, &vocabulary, &mut model, 1000, with_opening);
+                let outcome = drive_with(&grammar, &vocabulary, &mut model, 20_000, with_opening);
                 prop_assert!(outcome.ended && outcome.restarts == 0, "{:?}: {}", outcome, schema);
                 let same = serde_json::from_str::<Value>(&outcome.text).unwrap();
                 prop_assert_eq!(same, value.clone());

@@ -12,6 +12,10 @@
 //! sampled already has only to be checked, and for that its bytes suffice. Masks over a model's
 //! vocabulary, for which llguidance is made, would take 120 MB for each tokenizer and serve nothing
 //! here. Nothing in a [`Grammar`] depends on a model.
+//!
+//! Measured optimised on a busy 2.5 GHz x86-64 (`tests/text/grammar/measure.rs`): an ordinary schema
+//! compiles in 0.5 ms and one of 36 kB in 40 ms; a token takes 1 to 14 µs (4 ms at worst on a busy
+//! machine), a restart 0.1 ms; a grammar holds up to 100 kB, an answer of 4,700 tokens 200 kB.
 
 mod disjoint;
 mod error;

@@ -68,6 +68,8 @@ const NO_ENCODER: Cell = Not("the server opens no librknnrt.so: it has no encode
 const NO_IMAGES: Cell = Not("the server takes no images yet");
 const NO_DATA_MODES: Cell = Not("the server asks for no hidden layer and no logits yet");
 const OF_SAVED_PROMPTS: Cell = Not("no prompt is saved in this table: kv.rs has these");
+const OF_ONE_RELEASE: Cell =
+    Not("tells one of several releases from the others: runtime_choice.rs has these");
 const A_DRAW: Cell = Not("draws from faults that have rows of their own");
 
 /// A fault of loads.
@@ -120,6 +122,8 @@ const TABLE: &[Row] = &[
         load(Fails("hang_in_init = true", Lost, &["took longer than 3s", "loading rkllm model"])),
     ),
     ("hang_in_init", load(Left("hang_in_init = true", Lost))),
+    ("hang_in_init_of", never(OF_ONE_RELEASE)),
+    ("sigbus_in_init_of", never(OF_ONE_RELEASE)),
     (
         "sigbus_in_init",
         load(Fails("sigbus_in_init = true", Lost, &["signal 7 (SIGBUS)", "loading rkllm model"])),

@@ -486,8 +486,8 @@ impl Scene {
         let latency = if moment == Moment::Prefill { LONG_PREFILL } else { AT_ONCE };
         self.set(latency, fault);
         match moment {
-            Moment::Loading => self.leave_when("rkllm_init", loads).await,
-            Moment::Prefill => self.leave_when("rkllm_run", runs).await,
+            Moment::Loading => self.leave_when("rkllm_init", loads, fault).await,
+            Moment::Prefill => self.leave_when("rkllm_run", runs, fault).await,
             Moment::FirstToken | Moment::AfterAbort => self.leave_at_token(1, fault).await,
             Moment::MidStream => self.leave_at_token(3, fault).await,
         }
@@ -499,12 +499,17 @@ impl Scene {
         assert_eq!(loads, usize::from(worker == Lost), "loads for the next request");
     }
 
-    /// A request whose client leaves as soon as the runtime is in this call once more.
-    async fn leave_when(&self, call: &str, calls: usize) {
+    /// A request whose client leaves as soon as the runtime is in this call once more, and hangs there
+    /// if it is to: it reads what it is to do only after it has recorded the call.
+    async fn leave_when(&self, call: &str, calls: usize, fault: &str) {
         let chat = Chat::user("endless").with("model", "victim");
         let called = async {
             let more = || (self.server.trace().calls(call) > calls).then_some(());
             eventually("the runtime is called", more).await;
+            if fault.starts_with("hang") {
+                let hangs = || (self.server.trace().notes("hung") == 1).then_some(());
+                eventually("the call hangs", hangs).await;
+            }
         };
         tokio::select! {
             answer = chat.ask(&self.server) => panic!("nobody waited for {answer:?}"),

@@ -67,6 +67,7 @@ pub enum ReadyStatus {
 
 /// Whether the server can answer.
 #[derive(Debug, Clone, Object, Serialize)]
+#[oai(example)]
 pub struct Readiness {
     /// In a word.
     pub status: ReadyStatus,
@@ -102,6 +103,12 @@ impl From<ModelRuntime> for HealthRuntime {
     fn from(of: ModelRuntime) -> Self {
         let ModelRuntime { model, version, path, reason, warning } = of;
         Self { model, version, library: path.display().to_string(), reason, warning }
+    }
+}
+
+impl Example for Readiness {
+    fn example() -> Self {
+        Self::new(Vec::new())
     }
 }
 

@@ -20,14 +20,7 @@ pub(crate) async fn bind(
             .with_context(|| format!("cannot listen on `{address}`"))?
             .collect();
         for socket in resolved {
-            if !socket.ip().is_loopback() && !may_be_open {
-                bail!(
-                    "refusing to listen on {socket}: anyone who reaches it could use the server; \
-                     give it keys (`auth.keys` or `auth.keys_file` in the configuration, \
-                     RKLLAMA_AUTH__KEYS=name:secret), or set `auth.allow_anonymous = true` \
-                     (RKLLAMA_AUTH__ALLOW_ANONYMOUS=true) if that is meant"
-                );
-            }
+            permit(socket, may_be_open)?;
             let listener = TcpListener::bind(socket)
                 .await
                 .with_context(|| format!("cannot listen on {socket}"))?;
@@ -35,6 +28,19 @@ pub(crate) async fn bind(
         }
     }
     Ok(listeners)
+}
+
+/// Whether everybody who reaches this address may be let in.
+pub(crate) fn permit(socket: SocketAddr, may_be_open: bool) -> anyhow::Result<()> {
+    if !socket.ip().is_loopback() && !may_be_open {
+        bail!(
+            "refusing to listen on {socket}: anyone who reaches it could use the server; \
+             give it keys (`auth.keys` or `auth.keys_file` in the configuration, \
+             RKLLAMA_AUTH__KEYS=name:secret), or set `auth.allow_anonymous = true` \
+             (RKLLAMA_AUTH__ALLOW_ANONYMOUS=true) if that is meant"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

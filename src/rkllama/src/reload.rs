@@ -1,12 +1,12 @@
 //! A reload: configuration, models and libraries are read again while everything runs.
 //!
 //! Nothing is stopped for it. What runs goes on under the limits with which it began; what cannot
-//! change while the server runs is named in the log. A configuration that cannot be read, or that
-//! names a model that is not there, changes nothing.
+//! change while the server runs is named in the log. A configuration that cannot be read, that names
+//! a model that is not there, or that would let in the whole network changes nothing.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rkllama_core::{Engine, EngineError, Model, Models, Problem};
 use rkllama_engine::{Learned, NpuEngine, RuntimeChoice, Runtimes, WorkerCommand};
@@ -19,14 +19,15 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     engine_config::{engine_config, http_limits},
-    keys,
+    keys, listen,
     log::Log,
     runtimes::Libraries,
 };
 
 /// What counts from the start on: sockets are bound, folders are watched, threads have their cores.
+/// A section stands for all that is in it.
 const FIXED: [&str; 6] =
-    ["listen", "models", "state", "strict_parameters", "auth.allow_anonymous", "board.affinity"];
+    ["listen", "models", "state", "strict_parameters", "saved_prompts", "board.affinity"];
 
 /// Everything that a reload reaches.
 pub(crate) struct Reload {
@@ -41,10 +42,12 @@ pub(crate) struct Reload {
     pub(crate) intake: Intake,
     pub(crate) fallback: Arc<ArcSwapOption<String>>,
     pub(crate) keys: Keys,
+    /// Where the server listens, which decides whether it may do without keys.
+    pub(crate) addresses: Arc<[SocketAddr]>,
     pub(crate) log: Log,
 }
 
-/// What was read, and is right.
+/// What a reload has read and found to be good.
 struct Read {
     config: Config,
     preload: Vec<Arc<Model>>,
@@ -76,28 +79,24 @@ impl Reload {
     /// The models of the folder, then the configuration, which may name new ones.
     async fn read(&self) -> anyhow::Result<Read> {
         let (args, models) = (self.args.clone(), Arc::clone(&self.models));
-        let must_have_keys = !self.keys.is_empty() && !self.at_start.auth.allow_anonymous;
+        let addresses = Arc::clone(&self.addresses);
         let read = spawn_blocking(move || {
             models.rescan();
             let config = Config::gather(&args)?;
             let preload = resolve_all(&config.preload, &models)?;
             let keys = keys::load(&config.auth)?;
-            if keys.is_empty() && must_have_keys {
-                bail!("`auth` has no key any more, which would let everybody in");
-            }
+            let may_be_open = config.auth.allow_anonymous || !keys.is_empty();
+            addresses.iter().try_for_each(|address| listen::permit(*address, may_be_open))?;
             Ok(Read { config, preload, keys })
         });
         read.await.context("reading failed")?
     }
 
-    fn put_in_force(&self, read: Read) {
-        let Read { config, preload, keys } = read;
+    fn put_in_force(&self, Read { config, preload, keys }: Read) {
         let before = self.in_force.load_full();
         let changed = changes(&before, &config).join(", ");
-        let fixed: Vec<String> = changes(&self.at_start, &config)
-            .into_iter()
-            .filter(|key| FIXED.contains(&key.as_str()))
-            .collect();
+        let fixed: Vec<String> =
+            changes(&self.at_start, &config).into_iter().filter(|key| is_fixed(key)).collect();
         if !fixed.is_empty() {
             tracing::warn!(keys = fixed.join(", "), "these count after a restart only");
         }
@@ -115,6 +114,11 @@ impl Reload {
         let missing = preload.into_iter().filter(|model| !is_there(model)).collect();
         preload_one_after_another(self.engine.clone(), missing);
     }
+}
+
+fn is_fixed(key: &str) -> bool {
+    let below = |fixed: &str| key.strip_prefix(fixed).is_some_and(|rest| rest.starts_with('.'));
+    FIXED.iter().any(|fixed| key == *fixed || below(fixed))
 }
 
 /// The models that were named in the configuration; a name that is none is a mistake to know at
@@ -210,11 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_exists() {
+    fn what_is_fixed_exists_and_counts_with_all_that_is_in_it() {
+        assert!(is_fixed("saved_prompts.max_mb") && !is_fixed("models_max"));
         let config = json(&Config::of_flags(&ServeArgs::default()));
         for key in FIXED {
             let pointer = format!("/{}", key.replace('.', "/"));
-            assert!(config.pointer(&pointer).is_some(), "{key}");
+            assert!(config.pointer(&pointer).is_some() && is_fixed(key), "{key}");
         }
     }
 }

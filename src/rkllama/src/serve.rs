@@ -87,6 +87,7 @@ async fn serve(
     let keys = Keys::new(keys::load(&config.auth)?);
     let may_be_open = config.auth.allow_anonymous || !keys.is_empty();
     let listeners = listen::bind(&config.listen, may_be_open).await?;
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
     let libraries = Arc::new(CurrentLibraries::find(&config));
     let preload = resolve_all(&config.preload, &models)?;

@@ -295,7 +295,7 @@ impl ServerApi {
     /// For Prometheus. `llamacpp:` are llama-server's names, over all models; `vllm:` are vLLM's,
     /// by `model_name`; `rkllama_` are this server's own, `process_` those of its process.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics", tag = "Tag::Server")]
-    async fn get_metrics(&self) -> Result<MetricsReply, Failure<ServerStatuses>> {
+    async fn get_metrics(&self, _caller: Caller) -> Result<MetricsReply, Failure<ListStatuses>> {
         let State { metrics, engine, models, .. } = &self.state;
         Ok(MetricsReply::Ok(metrics.exposition(&**engine, &**models)))
     }

@@ -191,7 +191,7 @@ enum Attempt {
 
 /// What an idle task has to do next.
 enum Next {
-    Serve(Job),
+    Serve(Box<Job>),
     Unload(&'static str),
     /// The worker died with nothing to do, or said something unasked.
     Bury(Option<String>),
@@ -214,7 +214,7 @@ impl Slot {
                 break "the model has changed";
             }
             match self.next().await {
-                Next::Serve(job) => self.serve(job).await,
+                Next::Serve(job) => self.serve(&job).await,
                 Next::Unload(why) => self.unload(why).await,
                 Next::Bury(what) => self.bury(what).await,
                 Next::Reconsider => self.set_expiry(),
@@ -257,7 +257,7 @@ impl Slot {
             next = idle => next,
             Ok(()) = self.shared.config.changed() => Next::Reconsider,
             () = self.door.unload.notified() => Next::Unload("it was asked for"),
-            job = self.door.queue.next() => Next::Serve(job),
+            job = self.door.queue.next() => Next::Serve(Box::new(job)),
         }
     }
 
@@ -282,8 +282,8 @@ impl Slot {
 
     /// Does a job; once more where the worker died before the job's own run, over something that is
     /// then left alone.
-    async fn serve(&mut self, job: Job) {
-        while self.attempt(&job).await == Attempt::Again {}
+    async fn serve(&mut self, job: &Job) {
+        while self.attempt(job).await == Attempt::Again {}
     }
 
     async fn attempt(&mut self, job: &Job) -> Attempt {

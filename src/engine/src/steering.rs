@@ -46,9 +46,15 @@ pub(crate) struct Steered<'a> {
 }
 
 enum Stage {
-    Watching { parser: AnswerParser, utf8: Utf8Assembler },
+    Watching(Box<Watching>),
     Free,
     Held(Box<GrammarRun>),
+}
+
+/// Tells thoughts and calls from the first word of an answer proper.
+struct Watching {
+    parser: AnswerParser,
+    utf8: Utf8Assembler,
 }
 
 /// What is to be done.
@@ -68,10 +74,10 @@ impl Steering {
     /// Begins an answer.
     pub(crate) fn begin(&self) -> Result<Steered<'_>, GrammarError> {
         let stage = match &self.watch {
-            Some(watch) => Stage::Watching {
+            Some(watch) => Stage::Watching(Box::new(Watching {
                 parser: self.codec.answer(&watch.chat, watch.is_thinking),
                 utf8: Utf8Assembler::new(),
-            },
+            })),
             None => self.held()?,
         };
         Ok(Steered { steering: self, stage, before: Vec::new() })
@@ -89,7 +95,7 @@ impl Steered<'_> {
     pub(crate) fn opening(&mut self) -> Result<Step, GrammarError> {
         match &mut self.stage {
             Stage::Held(run) => Ok(step(run.opening()?)),
-            Stage::Watching { .. } | Stage::Free => Ok(Step::GoOn(String::new())),
+            Stage::Watching(_) | Stage::Free => Ok(Step::GoOn(String::new())),
         }
     }
 
@@ -98,7 +104,8 @@ impl Steered<'_> {
         match &mut self.stage {
             Stage::Free => self.pass(piece),
             Stage::Held(run) => Ok(step(run.token(piece.token, &piece.text)?)),
-            Stage::Watching { parser, utf8 } => {
+            Stage::Watching(watching) => {
+                let Watching { parser, utf8 } = &mut **watching;
                 let special = self.steering.codec.special_text(piece.token);
                 let text = utf8.push(special.map_or(&piece.text, |text| text.as_bytes()));
                 let events = parser.push(&text);
@@ -124,9 +131,9 @@ impl Steered<'_> {
         match &mut self.stage {
             Stage::Free => Ok(None),
             Stage::Held(run) => Ok(Some(step(run.end_of_sequence()?))),
-            Stage::Watching { parser, .. } => {
+            Stage::Watching(watching) => {
                 let mut said = String::new();
-                if parser.is_thinking() {
+                if watching.parser.is_thinking() {
                     let lost = |err: rkllama_text::TextError| GrammarError::Lost {
                         reason: err.to_string(),
                     };
@@ -143,7 +150,7 @@ impl Steered<'_> {
     pub(crate) fn tokens(&self) -> Vec<i32> {
         match &self.stage {
             Stage::Held(run) => [&self.before, run.answer()].concat(),
-            Stage::Watching { .. } | Stage::Free => self.before.clone(),
+            Stage::Watching(_) | Stage::Free => self.before.clone(),
         }
     }
 

@@ -135,6 +135,7 @@ async fn serve(
         intake,
         fallback,
         keys,
+        addresses,
         log,
     };
     let (draining, drain) = oneshot::channel();

@@ -234,4 +234,3 @@ async fn runtimes_are_looked_for_again() {
     hang_up(&server, "reloaded").await;
     assert_eq!(chat.ask(&server).await.finish(), "length");
 }
-

@@ -27,6 +27,8 @@ pub(crate) struct Codecs {
 struct Entry {
     model: Arc<Model>,
     cell: Arc<OnceCell<Parsed>>,
+    /// What is wrong with files that were parsed and forgotten.
+    warnings: Vec<String>,
     /// What its conversations have in common.
     prefixes: Arc<Prefixes>,
 }
@@ -40,6 +42,19 @@ impl Codecs {
     pub(crate) async fn get(&self, model: &Arc<Model>) -> Result<Arc<Codec>, EngineError> {
         let parsed = self.cell(model).get_or_try_init(|| self.parse(model)).await.cloned()?;
         Ok(parsed?)
+    }
+
+    /// Lets go of a codec that nobody needs while its model is not loaded: it is parsed again in less
+    /// time than the model takes to load. Requests that still use it keep it for themselves.
+    pub(crate) fn forget(&self, model: &Model) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get_mut(&model.id).filter(|entry| *entry.model == *model);
+        if let Some(entry) = entry
+            && let Some(Ok(codec)) = entry.cell.get()
+        {
+            entry.warnings = codec.warnings().to_vec();
+            entry.cell = Arc::default();
+        }
     }
 
     /// What is known of the beginnings of this model's prompts.
@@ -70,7 +85,10 @@ impl Codecs {
                 Some(Ok(codec)) => codec.warnings().iter().cloned().for_each(problem),
                 Some(Err(ModelError::Incomplete { reason, .. })) => problem(reason.clone()),
                 Some(Err(err)) => problem(err.to_string()),
-                None => {}
+                None => {
+                    let warnings = entry.map(|entry| entry.warnings.as_slice());
+                    warnings.unwrap_or_default().iter().cloned().for_each(problem);
+                }
             }
         }
         problems
@@ -89,7 +107,8 @@ impl Codecs {
         entries.retain(|id, _| listed.iter().any(|model| model.id == *id));
         let cell = Arc::default();
         let prefixes = Arc::default();
-        let entry = Entry { model: Arc::clone(model), cell: Arc::clone(&cell), prefixes };
+        let (model_of, warnings) = (Arc::clone(model), Vec::new());
+        let entry = Entry { model: model_of, cell: Arc::clone(&cell), warnings, prefixes };
         entries.insert(model.id.clone(), entry);
         cell
     }
@@ -222,6 +241,19 @@ mod tests {
         codecs.get(&repaired).await.unwrap();
         assert_eq!(one.reads(), 2);
         assert_eq!(codecs.problems(), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_is_freed_and_parsed_again_when_it_is_needed() {
+        let one = OneModel::new(ModelState::Ready, DEMO_TOKENIZER);
+        let codecs = Codecs::new(Arc::clone(&one) as Arc<dyn Models>);
+        let (model, first) = (one.model(), codecs.get(&one.model()).await.unwrap());
+        let warnings = codecs.problems();
+        codecs.forget(&model);
+        assert_eq!(Arc::strong_count(&first), 1, "whoever uses it has it alone");
+        assert_eq!(codecs.problems(), warnings, "what was wrong is wrong still");
+        codecs.get(&model).await.unwrap();
+        assert_eq!(one.reads(), 2);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct NpuEngine {
 }
 
 pub(crate) struct Inner {
-    pub(crate) codecs: Codecs,
+    pub(crate) codecs: Arc<Codecs>,
     config: watch::Sender<Arc<EngineConfig>>,
     is_draining: AtomicBool,
     shared: Shared,
@@ -71,7 +71,9 @@ impl NpuEngine {
             config.saved_prompts.clone().and_then(|of| open_saved_prompts(of).map(Arc::new));
         let residency = Residency::new(config.memory.clone(), config.pinned.clone());
         let (config, seen) = watch::channel(Arc::new(config));
+        let codecs = Arc::new(Codecs::new(models));
         let shared = Shared {
+            codecs: Arc::clone(&codecs),
             residency: Arc::new(residency),
             config: seen,
             runtimes,
@@ -81,7 +83,7 @@ impl NpuEngine {
             stop: CancellationToken::new(),
         };
         let inner = Inner {
-            codecs: Codecs::new(models),
+            codecs,
             config,
             is_draining: AtomicBool::new(false),
             shared,

@@ -98,10 +98,6 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
 /// What of a request has no effect, as far as this side knows.
 fn ignored(request: &Request, prompt: &Prompt) -> Vec<&'static str> {
     let mut names = Vec::new();
-    if request.ignore_eos {
-        // It is fixed when a model is loaded.
-        names.push("ignore_eos");
-    }
     if prompt.steering.is_some() && !request.stop.is_empty() {
         names.push("stop");
     }

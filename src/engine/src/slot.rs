@@ -32,6 +32,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    codecs::Codecs,
     config::EngineConfig,
     crash_record::CrashRecord,
     kv::{Ledger, SavedPrompts},
@@ -46,6 +47,8 @@ use crate::{
 /// Everything a model's task needs from the engine.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    /// The tokenizers, which are of no use without a loaded model.
+    pub(crate) codecs: Arc<Codecs>,
     pub(crate) config: watch::Receiver<Arc<EngineConfig>>,
     pub(crate) runtimes: Arc<dyn Runtimes>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -277,6 +280,7 @@ impl Slot {
             // The place is free only now that the process is gone.
             drop(resident.place);
         }
+        self.shared.codecs.forget(&self.model);
         self.door.show(None, None);
     }
 
@@ -292,6 +296,7 @@ impl Slot {
             None => match self.load(job).await {
                 Ok(resident) => resident,
                 Err(err) => {
+                    self.shared.codecs.forget(&self.model);
                     self.door.show(None, None);
                     fail(job, err);
                     return Attempt::Over;

@@ -62,7 +62,11 @@ macro_rules! common_fields {
             honoured("repeat_penalty", "not OpenAI's; 0.01 to 10"),
             honoured("repetition_penalty", "not OpenAI's; 0.01 to 10; `repeat_penalty` wins"),
             honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
-            honoured("ignore_eos", "not OpenAI's"),
+            ignored(
+                "ignore_eos",
+                |r| r.ignore_eos == Some(true),
+                "not OpenAI's; the runtime ends an answer by itself",
+            ),
             honoured("timings_per_token", "not OpenAI's; pieces are counted until the last chunk"),
             honoured("response_format", "`text`, `json_object`, `json_schema`"),
             honoured("json_schema", "not OpenAI's; a schema"),

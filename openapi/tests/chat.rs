@@ -299,7 +299,7 @@ async fn a_panic_is_a_server_error_in_the_apis_shape() {
 #[tokio::test]
 async fn every_ignored_field_is_named_and_every_refused_one_refused() {
     let mut samples = json!({
-        "seed": 7, "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 3, "min_p": 0.05,
+        "seed": 7, "ignore_eos": true, "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 3, "min_p": 0.05,
         "verbosity": "low", "cache_prompt": false, "num_ctx": 8192.0, "min_tokens": 5,
         "typical_p": 0.5, "repeat_last_n": 64, "mirostat": 2, "id_slot": 0,
         "prediction": {"type": "content", "content": "x"}, "service_tier": "flex", "store": true,

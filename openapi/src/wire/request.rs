@@ -122,8 +122,8 @@ pub struct ChatCompletionRequest {
     /// and llama-server.
     #[oai(nullable)]
     pub add_generation_prompt: Option<bool>,
-    /// Whether to go on beyond the model's end of turn, to the token limit. Default false. Known
-    /// from vLLM and llama-server.
+    /// Ignored and named when true: the runtime ends an answer at the model's end of turn by
+    /// itself. Known from vLLM and llama-server.
     #[oai(nullable)]
     pub ignore_eos: Option<bool>,
     /// Send `timings` with every chunk of a streamed answer. Those before the last count pieces of

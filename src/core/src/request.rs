@@ -20,7 +20,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// The form that the answer has to have.
     pub format: Option<Format>,
-    /// Whether to go on beyond the model's end of sequence, to the token limit.
+    /// Whether to go on beyond the model's end of sequence, to the token limit. No runtime can be
+    /// told so for a single request.
     pub ignore_eos: bool,
     /// How long the model stays loaded afterwards; `None` leaves it to the server.
     pub keep_alive: Option<KeepAlive>,

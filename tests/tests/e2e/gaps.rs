@@ -6,19 +6,6 @@ use rkllama_tests::{Chat, ServerSetup, eventually};
 const RULES: &str = "[[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
                      [[rule]]\nuser_contains = \"count\"\nsay = \"one two three\"\n";
 
-/// The vendor does not mark all of its reasons as errors, and where there is no line so marked the
-/// last lines of the run are all there is.
-#[tokio::test]
-async fn a_failed_run_without_an_error_line_quotes_the_last_lines_of_the_run() {
-    let server = ServerSetup::demo()
-        .script(RULES)
-        .env("MOCK_NPU_FAULTS", "stdout_flood=2,error_at_token=1")
-        .start();
-    let answer = Chat::user("count").ask(&server).await;
-    assert_eq!(answer.status, 500);
-    assert!(answer.error().contains("debug line 1 of token 0"), "{}", answer.error());
-}
-
 /// Seen on a board by a server that did not wait for the run's return; the mock does it to those
 /// who wait, too.
 #[tokio::test]

@@ -196,3 +196,16 @@ fn kill(server: &Server) {
     let worker = i32::try_from(server.trace().workers()[0]).unwrap();
     kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
 }
+
+/// The vendor does not mark all of its reasons as errors, and where there is no line so marked the
+/// last lines of the run are all there is.
+#[tokio::test]
+async fn a_failed_run_without_an_error_line_quotes_the_last_lines_of_the_run() {
+    let server = ServerSetup::demo()
+        .script("[[rule]]\nsay = \"one two three\"\n")
+        .env("MOCK_NPU_FAULTS", "stdout_flood=2,error_at_token=1")
+        .start();
+    let answer = Chat::user("count").ask(&server).await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.error().contains("debug line 1 of token 0"), "{}", answer.error());
+}

@@ -80,6 +80,10 @@ pub struct EngineConfig {
     /// Requests that may wait for one model. At 10 tokens/s a ninth waiter would wait minutes:
     /// better to say so now.
     pub queue_len_max: NonZeroUsize,
+    /// Whether a model is loaded again for a request whose sampling differs from what it was loaded
+    /// with, on runtimes that fix it there. A load takes seconds: else such a request is answered
+    /// with what there is, and told so.
+    pub reload_for_sampling: bool,
     /// Tokens of pure repetition after which an answer without a limit of its own is ended; 0 for
     /// never. Small models at temperature 0 fall into loops that they never leave: a thousand tokens
     /// are more than any table repeats, and far from a context.
@@ -117,6 +121,7 @@ impl EngineConfig {
             queue_len_total_max: NonZeroUsize::MIN.saturating_add(63),
             queue_timeout: Duration::from_secs(600),
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
+            reload_for_sampling: false,
             repetition_tokens_max: 1024,
             saved_prompts: None,
             context_margin_tokens: 32,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{EngineError, Model};
+use rkllama_core::{EngineError, Model, Sampling};
 use rkllama_protocol::{Load, Loaded};
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -53,13 +53,20 @@ pub(crate) struct Loading<'a> {
     model: &'a Arc<Model>,
     shared: &'a Shared,
     base_domain: u8,
+    /// What the runtime is loaded with, which before 1.3 holds for every run.
+    sampling: Sampling,
     failed: Vec<(RuntimeChoice, String)>,
     crashed: bool,
 }
 
 impl<'a> Loading<'a> {
-    pub(crate) const fn new(model: &'a Arc<Model>, shared: &'a Shared, base_domain: u8) -> Self {
-        Self { model, shared, base_domain, failed: Vec::new(), crashed: false }
+    pub(crate) const fn new(
+        model: &'a Arc<Model>,
+        shared: &'a Shared,
+        base_domain: u8,
+        sampling: Sampling,
+    ) -> Self {
+        Self { model, shared, base_domain, sampling, failed: Vec::new(), crashed: false }
     }
 
     /// Tries one library after the other.
@@ -151,7 +158,7 @@ impl<'a> Loading<'a> {
             runtime: choice.path.clone(),
             model: self.model.weights.clone(),
             context_tokens_max,
-            sampling: settled(self.model.sampling),
+            sampling: settled(self.sampling),
             ignore_eos: choice.ignore_eos,
             base_domain: self.base_domain,
         }

@@ -23,7 +23,9 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use rkllama_core::{EngineError, Happened, KeepAlive, LoadState, Model, Observer, Resident};
+use rkllama_core::{
+    EngineError, Happened, KeepAlive, LoadState, Model, Observer, Resident, Sampling,
+};
 use rkllama_protocol::Loaded;
 use tokio::{
     sync::{Mutex, Notify, mpsc::error::TrySendError, watch},
@@ -41,7 +43,7 @@ use crate::{
     queue::{Job, Queue, Reply},
     residency::{Place, Residency, memory_bytes},
     runtimes::{RuntimeChoice, Runtimes},
-    turn::{After, PromptMemory, Turn},
+    turn::{After, PromptMemory, Turn, settled},
 };
 
 /// Everything a model's task needs from the engine.
@@ -143,6 +145,8 @@ pub(crate) struct InWorker {
     /// The library it was loaded by, and what holds for it.
     pub(crate) choice: RuntimeChoice,
     pub(crate) context_tokens_max: u32,
+    /// What it was loaded with.
+    pub(crate) sampling: Sampling,
     /// What its KV cache holds.
     pub(crate) ledger: Ledger,
     place: Place,
@@ -291,6 +295,9 @@ impl Slot {
     }
 
     async fn attempt(&mut self, job: &Job) -> Attempt {
+        if self.resident.as_ref().is_some_and(|resident| self.samples_otherwise(resident, job)) {
+            self.unload("a request asks for other sampling").await;
+        }
         let mut resident = match self.resident.take() {
             Some(resident) => resident,
             None => match self.load(job).await {
@@ -386,6 +393,20 @@ impl Slot {
         self.shared.observer.observe(&self.model.id, happened);
     }
 
+    /// What a model is loaded with for this job.
+    fn sampling_of(&self, job: &Job) -> Sampling {
+        let own = self.model.sampling;
+        if self.shared.config().reload_for_sampling { job.sampling.or(own) } else { own }
+    }
+
+    /// Whether a job's sampling can be had by loading the model again only, and that is wanted.
+    fn samples_otherwise(&self, resident: &InWorker, job: &Job) -> bool {
+        self.shared.config().reload_for_sampling
+            && !resident.loaded.sampling_per_run
+            && !job.tokens.is_empty()
+            && settled(self.sampling_of(job)) != settled(resident.sampling)
+    }
+
     fn pinned(&self) -> bool {
         self.shared.config().pinned.contains(&self.model.id)
     }
@@ -413,7 +434,8 @@ impl Slot {
             } => place?,
         };
         let began = Instant::now();
-        let loading = Loading::new(&self.model, &self.shared, place.base_domain);
+        let sampling = self.sampling_of(job);
+        let loading = Loading::new(&self.model, &self.shared, place.base_domain, sampling);
         // Boxed: it would make every model's task larger by what it needs for a few seconds.
         match Box::pin(loading.load()).await {
             Ok(LoadedModel { worker, loaded, choice, context_tokens_max }) => {
@@ -423,6 +445,7 @@ impl Slot {
                     loaded,
                     choice,
                     context_tokens_max,
+                    sampling,
                     ledger: Ledger::default(),
                     place,
                     keep_alive: None,

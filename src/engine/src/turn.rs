@@ -372,7 +372,7 @@ impl Turn<'_> {
         if self.resident.loaded.sampling_per_run {
             return Vec::new();
         }
-        self.job.sampling.differing(&self.model.sampling.or(Sampling::FALLBACK))
+        self.job.sampling.differing(&self.resident.sampling.or(Sampling::FALLBACK))
     }
 
     fn context_exceeded(&self) -> EngineError {

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) debug: bool,
     /// Refuse what a request asks for in vain, instead of naming it in the answer.
     pub(crate) strict_parameters: bool,
+    /// Load a model again for a request whose sampling an older runtime fixes at load.
+    pub(crate) reload_for_sampling: bool,
     /// How long a model stays loaded after its last use: seconds, or a text such as `5m`; negative
     /// means for ever.
     #[serde(deserialize_with = "keep_alive", serialize_with = "seconds")]
@@ -195,6 +197,7 @@ impl Config {
             state: state_home().join("rkllama"),
             debug: false,
             strict_parameters: false,
+            reload_for_sampling: false,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             preload: Vec::new(),
             fallback: Fallback::default(),

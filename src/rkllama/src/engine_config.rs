@@ -50,6 +50,7 @@ pub(crate) fn engine_config(
         load_timeout: Duration::from_millis(limits.load_timeout_ms),
         stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
         abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
+        reload_for_sampling: config.reload_for_sampling,
         repetition_tokens_max: limits.repetition_tokens_max,
         saved_prompts: saved_prompts(config),
         ..EngineConfig::new(worker)

@@ -28,6 +28,30 @@ async fn every_supported_release_answers(#[case] runtime: &str, #[case] toolkit:
 }
 
 /// Before 1.3.0 sampling is fixed at load: a request that wants its own is answered and told.
+/// By configuration the model is loaded again, and only where that changes something.
+#[tokio::test]
+async fn sampling_that_an_old_runtime_fixes_at_load_can_be_had_by_loading_again() {
+    let server = ServerSetup::new()
+        .mock("1.2.3")
+        .model(&ModelDir::demo("demo").toolkit("1.2.3").weights_name("demo-v1.2.3.rkllm"))
+        .config("reload_for_sampling = true")
+        .start();
+    let chat = Chat::user("Hello").with("max_tokens", 2);
+    for temperature in [0.5, 0.5, 0.25] {
+        let answer = chat.clone().with("temperature", temperature).ask(&server).await;
+        assert_eq!(answer.finish(), "length", "{}", answer.body);
+        assert_eq!(answer.ignored, None);
+    }
+    let loaded: Vec<_> = server
+        .trace()
+        .args("rkllm_init")
+        .iter()
+        .map(|args| args["param"]["sampling"]["temperature"].as_f64().unwrap())
+        .collect();
+    assert_eq!(loaded, [0.5, 0.25]);
+    server.stop();
+}
+
 #[tokio::test]
 async fn sampling_that_an_old_runtime_cannot_apply_is_named() {
     let old =

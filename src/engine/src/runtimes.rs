@@ -55,6 +55,9 @@ pub struct RuntimeChoice {
     /// Whether its KV cache may hold anything after an abort, so that it has to be emptied unless its
     /// size is the expected one.
     pub kv_doubtful_after_abort: bool,
+    /// Whether a token of an aborted run comes in the next one, so that a run which nobody hears has
+    /// to stand between the two.
+    pub stale_token_after_abort: bool,
     /// Why this one, in words for the operator.
     pub why: String,
     /// What speaks against it.
@@ -73,6 +76,7 @@ impl RuntimeChoice {
             kv_reuse: KvReuse::default(),
             saved_prompts: true,
             kv_doubtful_after_abort: true,
+            stale_token_after_abort: false,
             why: String::new(),
             doubt: None,
         }

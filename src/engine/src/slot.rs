@@ -149,6 +149,8 @@ pub(crate) struct InWorker {
     pub(crate) sampling: Sampling,
     /// What its KV cache holds.
     pub(crate) ledger: Ledger,
+    /// Its last run was aborted.
+    pub(crate) is_aborted: bool,
     place: Place,
     /// How long the last request wants it to stay; `None` leaves it to the configuration.
     keep_alive: Option<KeepAlive>,
@@ -447,6 +449,7 @@ impl Slot {
                     context_tokens_max,
                     sampling,
                     ledger: Ledger::default(),
+                    is_aborted: false,
                     place,
                     keep_alive: None,
                     idle_since: Instant::now(),

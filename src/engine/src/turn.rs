@@ -97,6 +97,9 @@ impl Turn<'_> {
             fail(self.job, self.context_exceeded());
             return Ok(After::Ready);
         }
+        if let Some(after) = self.flush_stale_token().await? {
+            return Ok(after);
+        }
         if let Some(after) = self.prepare_shared_prefix().await? {
             return Ok(after);
         }
@@ -247,6 +250,7 @@ impl Turn<'_> {
         };
         self.resident.ledger.doubt();
         let ran = run.drive(&mut self.resident.worker).await?;
+        self.resident.is_aborted = ran.stats.aborted;
         if let Some(generated) = &ran.generated {
             self.resident.ledger.settle(LedgerEntry {
                 prompt,
@@ -259,6 +263,24 @@ impl Turn<'_> {
             tracing::debug!(model = self.model.id, prompt = prompt.len(), computed, "prefill");
         }
         Ok(ran)
+    }
+
+    /// Has a token that the runtime may have kept of an aborted run come where nobody hears it, on
+    /// the prompt itself, so that what is computed for it is of use. `Some` when the job has ended on
+    /// the way.
+    async fn flush_stale_token(&mut self) -> Result<Option<After>, Lost> {
+        if !self.resident.is_aborted || !self.resident.choice.stale_token_after_abort {
+            return Ok(None);
+        }
+        let job = self.job;
+        let generate = self.generate(self.plan(&job.tokens), &job.tokens, 1, None);
+        let ran = self.run(generate, &job.tokens, &mut Nobody).await;
+        let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
+        self.resident.is_aborted = false;
+        Ok(match ran.outcome {
+            Outcome::Ended(_) | Outcome::Stopped => None,
+            outcome => Some(self.broken_off(outcome)),
+        })
     }
 
     /// Has the beginning that this prompt shares with others in the KV cache without computing it

@@ -38,6 +38,9 @@ pub(crate) struct Facts {
     /// Whether its KV cache has to be mistrusted after an abort.
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_doubtful_after_abort: Option<bool>,
+    /// Whether a token of an aborted run comes in the run after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_token_after_abort: Option<bool>,
 }
 
 /// [`KvReuse`] as it is written.
@@ -70,6 +73,9 @@ impl Facts {
             kv_doubtful_after_abort: self
                 .kv_doubtful_after_abort
                 .or(others.kv_doubtful_after_abort),
+            stale_token_after_abort: self
+                .stale_token_after_abort
+                .or(others.stale_token_after_abort),
         }
     }
 
@@ -88,6 +94,7 @@ impl Facts {
             kv_doubtful_after_abort: self
                 .kv_doubtful_after_abort
                 .unwrap_or(profile.kv_doubtful_after_abort),
+            stale_token_after_abort: self.stale_token_after_abort.unwrap_or(false),
             ..RuntimeChoice::new(path)
         }
     }
@@ -193,6 +200,7 @@ mod tests {
                 kv_reuse: Some(Reuse::Off),
                 saved_prompts: Some(false),
                 kv_doubtful_after_abort: Some(false),
+                stale_token_after_abort: None,
             }
         );
         assert_eq!(facts("1.3.0").eos_guard, Some(true));
@@ -217,6 +225,7 @@ mod tests {
                 kv_reuse: KvReuse::Append,
                 saved_prompts: false,
                 kv_doubtful_after_abort: false,
+                stale_token_after_abort: false,
                 ..RuntimeChoice::new("/lib")
             }
         );

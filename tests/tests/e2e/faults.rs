@@ -209,7 +209,7 @@ const TABLE: &[Row] = &[
         "stale_token_after_abort",
         never(Not(
             "seen by callers who did not wait for the run's return, which the trace of every \
-             row here excludes; the mock's goes further, and nothing but a thrown-away run helps",
+             row here excludes; a runtime that goes further needs a profile: regressions.rs",
         )),
     ),
     (

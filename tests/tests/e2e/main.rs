@@ -12,7 +12,6 @@ mod crashes;
 mod doctor;
 mod faults;
 mod forms;
-mod gaps;
 mod kv;
 mod lessons;
 mod metrics;

@@ -209,3 +209,23 @@ async fn a_failed_run_without_an_error_line_quotes_the_last_lines_of_the_run() {
     assert_eq!(answer.status, 500);
     assert!(answer.error().contains("debug line 1 of token 0"), "{}", answer.error());
 }
+
+const STALE: &str = "[[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
+                     [[rule]]\nuser_contains = \"count\"\nsay = \"one two three\"\n";
+
+/// Seen on a board by a server that did not wait for the run's return; the mock does it to those
+/// who wait, too. Where a runtime does, its profile says so.
+#[tokio::test]
+async fn a_token_kept_from_an_aborted_run_is_in_no_answer() {
+    let server = ServerSetup::demo()
+        .in_real_time(&format!("[latency]\nload_ms = 0\ndecode_ms_per_token = 20\n{STALE}"))
+        .env("MOCK_NPU_FAULTS", "stale_token_after_abort")
+        .config("[runtime_profiles.\"1.3\"]\nstale_token_after_abort = true")
+        .start();
+    let mut left = Chat::user("endless").open(&server).await;
+    left.until("on and").await;
+    drop(left);
+    let returned = || (server.trace().returns("rkllm_run") == 1).then_some(());
+    eventually("it is aborted", returned).await;
+    assert_eq!(Chat::user("count").ask(&server).await.content(), "one two three");
+}

@@ -172,7 +172,7 @@ impl InWorker {
             biased;
             frame = self.worker.next() => Next::Bury(unexpected(&frame)),
             () = self.place.wanted() => Next::Unload("another model needs its place"),
-            () = expiry => Next::Unload("nobody used it"),
+            () = expiry => Next::Expire,
         }
     }
 }
@@ -202,6 +202,8 @@ enum Attempt {
 enum Next {
     Serve(Box<Job>),
     Unload(&'static str),
+    /// Nobody has used the model for its time.
+    Expire,
     /// The worker died with nothing to do, or said something unasked.
     Bury(Option<String>),
     /// The configuration is another one now.
@@ -225,6 +227,11 @@ impl Slot {
             match self.next().await {
                 Next::Serve(job) => self.serve(&job).await,
                 Next::Unload(why) => self.unload(why).await,
+                Next::Expire => {
+                    self.unload("nobody used it").await;
+                    // Models that take each other's place come back soon and keep theirs.
+                    self.shared.codecs.forget(&self.model);
+                }
                 Next::Bury(what) => self.bury(what).await,
                 Next::Reconsider => self.set_expiry(),
                 Next::Stop => break "the server stops",
@@ -286,7 +293,6 @@ impl Slot {
             // The place is free only now that the process is gone.
             drop(resident.place);
         }
-        self.shared.codecs.forget(&self.model);
         self.door.show(None, None);
     }
 
@@ -305,7 +311,6 @@ impl Slot {
             None => match self.load(job).await {
                 Ok(resident) => resident,
                 Err(err) => {
-                    self.shared.codecs.forget(&self.model);
                     self.door.show(None, None);
                     fail(job, err);
                     return Attempt::Over;

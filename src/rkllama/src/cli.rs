@@ -7,8 +7,6 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::board::Cpus;
-
 /// Turns a Rockchip board into an OpenAI-compatible AI server.
 #[derive(Debug, Parser)]
 #[command(name = "rkllama", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -28,17 +26,6 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print the API document (OpenAPI, JSON).
     Openapi,
-    /// Run one model for a server that started this process. Not for people.
-    #[command(hide = true)]
-    Worker(WorkerArgs),
-}
-
-/// What the server tells a worker before it speaks to it.
-#[derive(Debug, Default, Args)]
-pub(crate) struct WorkerArgs {
-    /// The cores to keep to, such as 4-7; without it those that are inherited.
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<Cpus>,
 }
 
 /// Where `serve` would look, and how to print.

@@ -7,16 +7,14 @@ use rkllama_core::Model;
 use rkllama_engine::{EngineConfig, MemoryBudget, SavedPromptsConfig, WorkerCommand};
 use rkllama_http::Limits;
 
-use crate::{board::Cpus, config::Config};
+use crate::{board::Cpus, config::Config, worker};
 
 /// How workers are started: this executable, on these CPUs. To be asked once: the answer is another
 /// one when the file has been replaced.
 pub(crate) fn worker_command(cpus: Option<&Cpus>) -> anyhow::Result<WorkerCommand> {
     let program = env::current_exe().context("cannot find this executable")?;
-    let mut args = vec!["worker".into()];
-    if let Some(cpus) = cpus {
-        args.extend(["--cpus".into(), cpus.to_string().into()]);
-    }
+    let mut args = vec![worker::ROLE.into()];
+    args.extend(cpus.map(|cpus| cpus.to_string().into()));
     Ok(WorkerCommand { program, args })
 }
 

@@ -26,14 +26,18 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Openapi => cli::print(&rkllama_openapi::document()).map(|()| ExitCode::SUCCESS),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Worker(args) => worker::run(&args),
-    };
+    // Before the command line's parser, whose pages would count once more for each loaded model.
+    let outcome = worker::asked_for().map_or_else(for_people, |args| worker::run(&args));
     outcome.unwrap_or_else(|error| {
         cli::complain(&error);
         ExitCode::FAILURE
     })
+}
+
+fn for_people() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Openapi => cli::print(&rkllama_openapi::document()).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args),
+    }
 }

@@ -226,7 +226,7 @@ fn a_worker_keeps_to_the_cores_it_is_told() {
     let mut worker = Command::new("taskset")
         .args(["-c", &first])
         .arg(executable())
-        .args(["worker", "--cpus", &last])
+        .args(["worker", &last])
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -39,6 +39,9 @@ use crate::{
 const REQUEST_THREADS: usize = 2;
 /// Threads for what blocks: disks and tokenizers.
 const BLOCKING_THREADS_MAX: usize = 16;
+/// Time after which such a thread leaves if there is nothing to do. Longer than the time between two
+/// looks at the folder would be for ever: those alone would keep several.
+const BLOCKING_THREAD_REST: Duration = Duration::from_secs(1);
 /// Time for the last error events to leave after the engine has stopped.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Time between two looks at the models' folder. What is put there can be used after it.
@@ -54,6 +57,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(REQUEST_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_THREAD_REST)
         .enable_all()
         .build()
         .context("cannot start threads")?;

@@ -451,7 +451,11 @@ async fn every_request_ends_in_one_way_and_the_server_stays_level() {
         (open_files(pid) <= before.files).then_some(())
     })
     .await;
-    assert!(after.threads <= before.threads + 2, "{before:?} {after:?}");
+    // Those that wait for work that blocks leave when they had none for a while.
+    eventually("as many threads run as before", || {
+        (threads(pid) <= before.threads + 2).then_some(())
+    })
+    .await;
     assert!(after.kib <= before.kib + before.kib / 5 + 4096, "{before:?} {after:?}");
     let Ok(run) = Arc::try_unwrap(run) else { panic!("a client is left") };
     run.server.stop();

@@ -35,7 +35,7 @@ const MODELS: [&str; 3] = ["red", "green", "blue"];
 const CLIENTS: usize = 12;
 const REQUESTS: usize = 3000;
 /// After so many the server has everything that it ever keeps.
-const WARM_UP: usize = 600;
+const WARM_UP: usize = 1200;
 /// No new requests after so many seconds, however few there were.
 const SECONDS: u64 = 75;
 /// Who was refused comes back later, or refusals would be most of what happens.

@@ -154,11 +154,7 @@ const COMPLETION: &[Field<CompletionRequest>] = &[
     honoured("prompt", "a text, token ids, or an array of either"),
     honoured("max_tokens", "16 where absent; 0 is legal; negative: to the context's end"),
     honoured("echo", "with prompts of text"),
-    refused(
-        "suffix",
-        |r| r.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()),
-        "nothing is filled in",
-    ),
+    honoured("suffix", "with prompts of text, by models with marks for filling in, else 400"),
     refused(
         "best_of",
         |r| r.best_of.is_some_and(|best_of| best_of > r.n.unwrap_or(1)),

@@ -11,7 +11,7 @@ use poem::{
     http::StatusCode,
     test::{TestClient, TestResponse},
 };
-use rkllama_core::{EngineError, Finish, Format, Prompt, PromptTokens};
+use rkllama_core::{EngineError, Finish, Format, Infill, Prompt, PromptTokens};
 use rkllama_openapi::State;
 use serde_json::{Value, json};
 
@@ -146,7 +146,7 @@ async fn refusals() {
         json!({"logprobs": true}),
         json!({"echo": "yes"}),
         json!({"echo": true, "prompt": [1, 2]}),
-        json!({"suffix": "the end"}),
+        json!({"suffix": "the end", "prompt": [1, 2]}),
         json!({"model": "nobody"}),
         json!({"guided_json": 7}),
     ];
@@ -160,6 +160,24 @@ async fn refusals() {
     }
     let missing = post(state(ScriptedEngine::playing(hello())), &json!({"model": "tiny"})).await;
     insta::assert_snapshot!(all + &shown(missing).await);
+}
+
+#[tokio::test]
+async fn a_suffix_makes_each_prompt_a_place_to_fill_in() {
+    let engine = ScriptedEngine::playing(hello());
+    let body = once(json!({"prompt": ["Once", "Twice"], "suffix": " the end", "echo": true}));
+    let response = post(state(Arc::clone(&engine)), &body).await;
+    response.assert_status_is_ok();
+    let answer = shown(response).await;
+    let prompts: Vec<_> =
+        engine.requests.lock().unwrap().iter().map(|request| request.prompt.clone()).collect();
+    let after = || " the end".to_owned();
+    let [Prompt::Infill(first), Prompt::Infill(second)] = prompts.as_slice() else {
+        panic!("{prompts:?}")
+    };
+    assert_eq!(*first, Infill { before: "Once".to_owned(), after: after() });
+    assert_eq!(*second, Infill { before: "Twice".to_owned(), after: after() });
+    insta::assert_snapshot!(answer);
 }
 
 /// What OpenAI's own tests send with every field at once.

@@ -82,7 +82,8 @@ def test_a_stop_text_ends_the_answer(client):
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"suffix": "the end"}, "unsupported_parameter", "suffix"),
+        ({"suffix": "the end"}, "unsupported_value", "model"),
+        ({"suffix": "the end", "prompt": [1]}, "unsupported_parameter", "suffix"),
         ({"best_of": 2}, "unsupported_parameter", "best_of"),
         ({"prompt": []}, "empty_array", "prompt"),
         ({"prompt": ""}, "invalid_value", "prompt"),
@@ -91,7 +92,7 @@ def test_a_stop_text_ends_the_answer(client):
         ({"prompt": "word " * 20_000}, "context_length_exceeded", "prompt"),
         ({"n": 9}, "integer_above_max_value", "n"),
     ],
-    ids=["suffix", "best_of", "empty", "blank", "token", "echo", "context", "n"],
+    ids=["suffix", "suffix_of_tokens", "best_of", "empty", "blank", "token", "echo", "context", "n"],
 )
 def test_mistakes_raise_the_clients_own_errors(client, fields, code, param):
     for stream in (False, True):

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{Prompt, Request};
+use rkllama_core::{Infill, Prompt, Request};
 use rkllama_http::{ApiError, Caller};
 
 use super::{
@@ -42,6 +42,10 @@ pub(crate) fn completion(
     let format = format(given(wire.response_format.take()), &mut common)?;
     let prompts = prompts(wire.prompt)?;
     let echoes = if wire.echo == Some(true) { echoes(&prompts)? } else { Vec::new() };
+    let prompts = match wire.suffix.filter(|suffix| !suffix.is_empty()) {
+        Some(suffix) => infills(prompts, &suffix)?,
+        None => prompts,
+    };
     let (model, name) = resolve(wire.model, state)?;
     let blame_format = format.as_ref().map_or("response_format", |(_, field)| field);
     let format = format.map(|(format, _)| format);
@@ -109,7 +113,16 @@ fn tokens(param: &str, ids: Vec<i32>) -> Result<Prompt, ApiError> {
 fn echoes(prompts: &[Prompt]) -> Result<Vec<String>, ApiError> {
     let echoes = prompts.iter().map(|prompt| match prompt {
         Prompt::Text(text) => Ok(text.clone()),
-        Prompt::Tokens(_) | Prompt::Chat(_) => Err(unsupported("echo")),
+        Prompt::Tokens(_) | Prompt::Chat(_) | Prompt::Infill(_) => Err(unsupported("echo")),
     });
     echoes.collect()
+}
+
+/// What is missing between each of the prompts, which have to be text, and the suffix.
+fn infills(prompts: Vec<Prompt>, suffix: &str) -> Result<Vec<Prompt>, ApiError> {
+    let infills = prompts.into_iter().map(|prompt| match prompt {
+        Prompt::Text(before) => Ok(Prompt::Infill(Infill { before, after: suffix.to_owned() })),
+        Prompt::Tokens(_) | Prompt::Chat(_) | Prompt::Infill(_) => Err(unsupported("suffix")),
+    });
+    infills.collect()
 }

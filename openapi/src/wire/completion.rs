@@ -39,7 +39,8 @@ pub struct CompletionRequest {
     /// Whether each answer begins with its prompt, which has to be text. Default false.
     #[oai(nullable)]
     pub echo: Option<bool>,
-    /// What comes after the answer. Refused with 400 when not empty.
+    /// What comes after the answer, which then fills in what stands between `prompt`, which has to be
+    /// text, and this. Refused with 400 by models whose vocabulary has no marks for filling in.
     #[oai(nullable)]
     pub suffix: Option<String>,
     /// Number of answers to choose the best of. More than `n` is refused with 400: there are no

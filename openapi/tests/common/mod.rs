@@ -133,7 +133,7 @@ impl Engine for ScriptedEngine {
 pub(crate) fn chat(request: &Request) -> &Chat {
     match &request.prompt {
         Prompt::Chat(chat) => chat,
-        Prompt::Text(_) | Prompt::Tokens(_) => panic!("no conversation"),
+        Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Infill(_) => panic!("no conversation"),
     }
 }
 

@@ -22,6 +22,6 @@ pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
-pub use request::{Chat, Format, Prompt, Request};
+pub use request::{Chat, Format, Infill, Prompt, Request};
 pub use sampling::Sampling;
 pub use tool::{Tool, ToolCall, ToolChoice};

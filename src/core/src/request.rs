@@ -36,8 +36,19 @@ pub enum Prompt {
     Chat(Chat),
     /// A text, tokenized as it is; names of control tokens in it are control tokens.
     Text(String),
+    /// A place in a text, to be filled in.
+    Infill(Infill),
     /// Token ids, as they are. None is negative.
     Tokens(Vec<i32>),
+}
+
+/// The texts around what is missing; names of control tokens in them are text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Infill {
+    /// What stands before it.
+    pub before: String,
+    /// What stands behind it.
+    pub after: String,
 }
 
 /// A conversation to be answered.

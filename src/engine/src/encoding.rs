@@ -47,6 +47,10 @@ pub(crate) fn encode(
             let encoded = codec.encode_text_within(&text, tokens_max).map_err(of_text)?;
             return bare(codec, encoded, format);
         }
+        Prompt::Infill(infill) => {
+            let encoded = codec.encode_infill(&infill, tokens_max).map_err(of_text)?;
+            return bare(codec, encoded, format);
+        }
         Prompt::Tokens(tokens) => {
             let encoded = codec.check_tokens(&tokens).map_err(of_text)?;
             return bare(codec, encoded, format);

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
-use rkllama_core::{Chat, Event, Message, Role, TextFiles, ToolChoice};
+use rkllama_core::{Chat, Event, Infill, Message, Role, TextFiles, ToolChoice};
 use tokenizers::Tokenizer;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     eos,
     guard::{Guard, is_control, unguard},
     history,
+    infill::InfillMarks,
     template::ChatTemplate,
 };
 
@@ -26,6 +27,8 @@ pub struct Codec {
     special_texts: HashMap<i32, String>,
     /// The names of control tokens.
     control: HashMap<i32, String>,
+    /// How it is asked to fill in, if it can.
+    infill: Option<InfillMarks>,
     warnings: Vec<String>,
 }
 
@@ -117,7 +120,7 @@ impl Codec {
         let render =
             |turns: &[Message]| template.render(&Chat::new(turns.to_vec()), &options, &form);
         // A template that refuses even this has other ways to tell its end of turn.
-        let eos_ids = eos::eos_ids(&tokenizer, &config, |turns| render(turns).ok());
+        let mut eos_ids = eos::eos_ids(&tokenizer, &config, |turns| render(turns).ok());
         let mut warnings = Vec::new();
         if let Err(err @ TextError::Render { .. }) = render(&eos::probe()) {
             warnings.push(err.to_string());
@@ -125,6 +128,10 @@ impl Codec {
         if eos_ids.is_empty() {
             warnings.push(NO_EOS.to_owned());
         }
+        let infill = InfillMarks::of(&tokenizer);
+        eos_ids.extend(infill.iter().flat_map(|marks| &marks.end_ids));
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
         let control = tokenizer.get_added_tokens_decoder().into_iter();
         let control = control
@@ -140,6 +147,7 @@ impl Codec {
             capabilities,
             special_texts,
             control,
+            infill,
             warnings,
         })
     }
@@ -277,6 +285,33 @@ impl Codec {
         let failed = |reason: String| TextError::Tokenize { reason };
         let encoding = encoding.map_err(|err| failed(err.to_string()))?;
         ids_of(encoding.get_ids()).map(Encoded::Whole)
+    }
+
+    /// The token ids that ask for what stands between two texts, with little work for texts that have
+    /// certainly more than `tokens_max`. Names of control tokens in the texts are text.
+    ///
+    /// # Errors
+    /// [`TextError::NoInfill`] where the vocabulary has no marks for it; else as [`Codec::encode`].
+    pub fn encode_infill(&self, infill: &Infill, tokens_max: usize) -> Result<Encoded, TextError> {
+        let marks = self.infill.as_ref().ok_or(TextError::NoInfill)?;
+        let Infill { before, after } = infill;
+        let tokens_min = self.bound.tokens_min(before) + self.bound.tokens_min(after);
+        if tokens_min > tokens_max {
+            return Ok(Encoded::TooLong { tokens_min });
+        }
+        // What the tokenizer's makers put in front of every text; an end would end the answer.
+        let begin = match self.encode_text_within("", 0)? {
+            Encoded::Whole(ids) => ids,
+            Encoded::TooLong { .. } => Vec::new(),
+        };
+        let begin: Vec<i32> = begin.into_iter().filter(|id| !self.eos_ids.contains(id)).collect();
+        let ids = |text: &str| self.ids(&self.guard.guard(text));
+        Ok(Encoded::Whole(marks.prompt(&begin, &ids(before)?, &ids(after)?)))
+    }
+
+    /// Whether the model can be asked for what stands between two texts.
+    pub const fn can_infill(&self) -> bool {
+        self.infill.is_some()
     }
 
     /// Token ids that a client chose, if the vocabulary has them all.

@@ -43,6 +43,9 @@ pub enum TextError {
         /// The id.
         id: i32,
     },
+    /// The model was not made to fill in.
+    #[error("the model's vocabulary has no marks for filling in")]
+    NoInfill,
     /// The tokenizer failed on a text.
     #[error("tokenizer.json: cannot tokenize: {reason}")]
     Tokenize {
@@ -58,6 +61,9 @@ impl TextError {
         match self {
             Self::Template { reason } => EngineError::Template { reason },
             Self::UnknownToken { .. } => EngineError::Prompt { reason: self.to_string() },
+            Self::NoInfill => {
+                EngineError::Unsupported { model: model.to_owned(), what: "filling in (`suffix`)" }
+            }
             Self::File { .. } | Self::Key { .. } | Self::Render { .. } | Self::Tokenize { .. } => {
                 let (model, reason) = (model.to_owned(), self.to_string());
                 EngineError::Model(ModelError::Incomplete { model, reason })

@@ -18,6 +18,7 @@ pub mod grammar;
 mod guard;
 mod harmony;
 mod history;
+mod infill;
 mod probe;
 mod python;
 mod reasoning;

@@ -2,7 +2,7 @@
 
 use rkllama_tests::{Chat, ModelDir, ServerSetup, tokenizer_files};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What the mock is told to say comes back, whatever the vocabulary: ids and text agree, and the
 /// turn ends at the family's own mark.
@@ -35,4 +35,34 @@ async fn real_vocabularies_carry_a_conversation(#[case] name: &str, #[case] eos_
     // Another question goes to the mock's language model, which speaks this vocabulary too.
     let free = Chat::user("What is an NPU?").with("max_tokens", 20).ask(&server).await;
     assert!(free.content().split_whitespace().count() > 3, "{}", free.content());
+}
+
+/// Qwen's vocabulary has marks for filling in; the demo's has none.
+#[tokio::test]
+async fn a_model_with_marks_for_it_fills_in() {
+    let Some(files) = tokenizer_files("qwen3") else { return };
+    let script = "[[rule]]\nprompt_contains = \"<|fim_suffix|>\"\nsay = \"a, b\"\n";
+    let server = ServerSetup::new()
+        .mock("1.3.0")
+        .model(&ModelDir::demo("coder").tokenizer(&files, &[151_645, 151_643]).script(script))
+        .model(&ModelDir::demo("demo"))
+        .start();
+    let ask = |model: &str| {
+        let url = format!("{}/v1/completions", server.url);
+        let body = json!({"model": model, "prompt": "def add(", "suffix": "):\n    return a + b"});
+        reqwest::Client::new().post(url).json(&body).send()
+    };
+    let filled: Value = ask("coder").await.unwrap().json().await.unwrap();
+    assert_eq!(filled["choices"][0]["text"], "a, b");
+    let tokens = server.trace().args("rkllm_run")[0]["input"]["tokens"].clone();
+    let tokens: Vec<i64> = serde_json::from_value(tokens).unwrap();
+    assert_eq!((tokens[0], tokens.last()), (151_659, Some(&151_660)));
+    assert!(tokens.contains(&151_661), "{tokens:?}");
+    assert_eq!(filled["usage"]["prompt_tokens"], tokens.len());
+
+    let refused = ask("demo").await.unwrap();
+    assert_eq!(refused.status(), 400);
+    let refused: Value = refused.json().await.unwrap();
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("'demo' does not support filling in"), "{message}");
 }

@@ -13,6 +13,7 @@ mod formats;
 mod fuzz;
 mod golden;
 mod grammar;
+mod infill;
 mod injection;
 mod measure;
 mod roles;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rkllama_core::{Chat, EngineError, Format, Message, Prompt, Role, Tool, ToolChoice};
 use rkllama_text::{
-    AnswerParser, CallForm, Codec, Encoded,
+    AnswerParser, CallForm, ChatPrompt, Codec, Encoded, ReasoningFormat,
     grammar::{Call, Calls, Grammar, GrammarError, GrammarLimits},
 };
 
 use crate::{
     kv::Prefixes,
-    steering::{Steering, Watch},
+    steering::{FreeCalls, Steering, Watch},
 };
 
 /// What was asked, as tokens.
@@ -23,6 +23,8 @@ pub(crate) struct Encoding {
     /// Tells thoughts, text and calls apart; none for what is no conversation.
     pub(crate) parser: Option<AnswerParser>,
     pub(crate) steering: Option<Steering>,
+    /// The tokens that end the answer.
+    pub(crate) stop_tokens: Vec<i32>,
 }
 
 /// Where beginnings of prompts are remembered, and from how many tokens on.
@@ -49,7 +51,8 @@ pub(crate) fn encode(
         }
         Prompt::Infill(infill) => {
             let encoded = codec.encode_infill(&infill, tokens_max).map_err(of_text)?;
-            return bare(codec, encoded, format);
+            let stop_tokens = [codec.eos_ids(), codec.infill_end_ids()].concat();
+            return Ok(Encoding { stop_tokens, ..bare(codec, encoded, format)? });
         }
         Prompt::Tokens(tokens) => {
             let encoded = codec.check_tokens(&tokens).map_err(of_text)?;
@@ -60,6 +63,7 @@ pub(crate) fn encode(
         Some(calls) => Some(calls),
         None => format.map(grammar_of).transpose()?,
     };
+    let calls = free_calls(codec, &chat)?;
     let chat = if grammar.is_some() { instructed(chat, format) } else { chat };
     let prompt = codec.prompt(&chat, None, tokens_max).map_err(of_text)?;
     let shared_prefix = match &prompt.encoded {
@@ -69,12 +73,15 @@ pub(crate) fn encode(
         Encoded::TooLong { .. } => None,
     };
     let is_thinking = prompt.answer.is_thinking();
-    let steering = grammar.map(|grammar| Steering {
+    let has_form = grammar.is_some() || matches!(calls, FreeCalls::Held(_));
+    let steering = has_form.then(|| Steering {
         codec: Arc::clone(codec),
         grammar,
-        watch: watch(codec, chat, is_thinking),
+        watch: watch(codec, chat, is_thinking, calls),
     });
-    Ok(Encoding { encoded: prompt.encoded, shared_prefix, parser: Some(prompt.answer), steering })
+    let ChatPrompt { encoded, answer, .. } = prompt;
+    let stop_tokens = codec.eos_ids().to_vec();
+    Ok(Encoding { encoded, shared_prefix, parser: Some(answer), steering, stop_tokens })
 }
 
 /// What is no conversation: nothing comes before its form.
@@ -85,8 +92,9 @@ fn bare(
 ) -> Result<Encoding, EngineError> {
     let grammar = format.map(grammar_of).transpose()?;
     let steering =
-        grammar.map(|grammar| Steering { codec: Arc::clone(codec), grammar, watch: None });
-    Ok(Encoding { encoded, shared_prefix: None, parser: None, steering })
+        grammar.is_some().then(|| Steering { codec: Arc::clone(codec), grammar, watch: None });
+    let stop_tokens = codec.eos_ids().to_vec();
+    Ok(Encoding { encoded, shared_prefix: None, parser: None, steering, stop_tokens })
 }
 
 fn grammar_of(format: &Format) -> Result<Grammar, EngineError> {
@@ -104,24 +112,59 @@ fn forced_calls(codec: &Codec, chat: &Chat) -> Result<Option<Grammar>, EngineErr
         ToolChoice::Required => chat.tools.iter().collect(),
         ToolChoice::Named(name) => chat.tools.iter().filter(|tool| tool.name == *name).collect(),
     };
-    let form = codec.capabilities().tool_format.form();
     let is_one = !chat.parallel_tool_calls || matches!(chat.tool_choice, ToolChoice::Named(_));
+    let tools = tools.into_iter().map(|tool| (tool, tool.parameters.as_deref()));
+    calls(codec, &tools.collect::<Vec<_>>(), is_one).map(Some)
+}
+
+/// The calls that the model may make or not: held to the schemas of tools that are strict.
+fn free_calls(codec: &Codec, chat: &Chat) -> Result<FreeCalls, EngineError> {
+    if chat.tool_choice != ToolChoice::Auto || chat.tools.is_empty() {
+        return Ok(FreeCalls::None);
+    }
+    let Some(strict) = chat.tools.iter().find(|tool| tool.strict) else {
+        return Ok(FreeCalls::Free);
+    };
+    if codec.capabilities().reasoning_format == ReasoningFormat::Harmony {
+        // Its calls stand in messages of their own, whose heads are not text.
+        let name = &strict.name;
+        let reason = format!(
+            "tool '{name}': this model's calls can be held to a `strict` schema only where \
+             `tool_choice` demands one"
+        );
+        return Err(EngineError::Format { reason });
+    }
+    let tools = chat.tools.iter().map(|tool| match tool.strict {
+        true => (tool, tool.parameters.as_deref()),
+        false => (tool, None),
+    });
+    let tools: Vec<_> = tools.collect();
+    calls(codec, &tools, !chat.parallel_tool_calls).map(FreeCalls::Held)
+}
+
+/// Calls of tools, each with the schema that its arguments are held to.
+fn calls(
+    codec: &Codec,
+    tools: &[(&Tool, Option<&str>)],
+    is_one: bool,
+) -> Result<Grammar, EngineError> {
+    let form = codec.capabilities().tool_format.form();
     let calls = Calls {
         open: form.open.to_owned(),
-        calls: tools.iter().map(|tool| call_of(&form, tool)).collect(),
+        calls: tools.iter().map(|(tool, schema)| call_of(&form, tool, *schema)).collect(),
         between: (!is_one).then(|| form.between.to_owned()),
         close: form.close.to_owned(),
     };
     let failed = |(index, error): (usize, GrammarError)| EngineError::Format {
-        reason: format!("tool '{}': {error}", tools[index].name),
+        reason: format!("tool '{}': {error}", tools[index].0.name),
     };
-    Grammar::calls(&calls, &GrammarLimits::default()).map(Some).map_err(failed)
+    Grammar::calls(&calls, &GrammarLimits::default()).map_err(failed)
 }
 
-fn call_of<'a>(form: &CallForm, tool: &'a Tool) -> Call<'a> {
+fn call_of<'a>(form: &CallForm, tool: &Tool, arguments: Option<&'a str>) -> Call<'a> {
     Call {
         before: [form.before_name, &tool.name, form.behind_name].concat(),
-        arguments: tool.parameters.as_deref(),
+        arguments,
         after: form.behind_arguments.to_owned(),
     }
 }
@@ -146,12 +189,12 @@ fn instructed(mut chat: Chat, format: Option<&Format>) -> Chat {
 }
 
 /// What may come before the form: thoughts, and calls that are free to be made.
-fn watch(codec: &Codec, chat: Chat, is_thinking: bool) -> Option<Watch> {
-    let calls_are_free = chat.tool_choice == ToolChoice::Auto && !chat.tools.is_empty();
+fn watch(codec: &Codec, chat: Chat, is_thinking: bool, calls: FreeCalls) -> Option<Watch> {
+    let may_call = !matches!(calls, FreeCalls::None);
     let may_think = codec.capabilities().reasoning() && chat.thinking != Some(false);
-    (is_thinking || may_think || calls_are_free).then(|| Watch {
+    (is_thinking || may_think || may_call).then(|| Watch {
         chat: Chat { messages: Vec::new(), ..chat },
         is_thinking,
-        calls_are_free,
+        calls,
     })
 }

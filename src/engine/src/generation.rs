@@ -142,7 +142,6 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     };
     let asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
     let (format, id) = (request.format.take(), model.id.clone());
-    let stop_tokens = codec.eos_ids().to_vec();
     let encoder = Arc::clone(&codec);
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
     let encoding = spawn_blocking(move || {
@@ -159,7 +158,7 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
             return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
         }
     };
-    let Encoding { encoded, shared_prefix, parser, steering } = encoding;
+    let Encoding { encoded, shared_prefix, parser, steering, stop_tokens } = encoding;
     match encoded {
         // To the model's task no tokens mean "load it and no more".
         Encoded::Whole(tokens) if tokens.is_empty() => {

@@ -19,14 +19,11 @@ use crate::{
     repetition::Repetition,
     run::{Listener, Nobody, Outcome, Ran, Run},
     slot::{InWorker, fail, send},
-    steering::{Steered, Steering, Step},
+    steering::{Released, Steered, Steering, Step, TOKEN_UNKNOWN},
 };
 
 /// Beginnings that are remembered as computed once. More applications than that do not share a board.
 const COMPUTED_MAX: usize = 64;
-
-/// Stands for no token, or for several.
-const TOKEN_UNKNOWN: i32 = -1;
 
 /// How a job left its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,17 +165,26 @@ impl Turn<'_> {
             let mut steers = Steers { job, steered: &mut steered, step: None };
             let ran = self.run(generate, &prompt, &mut steers).await?;
             let decided = steers.step.take();
-            step = match (ran.outcome, decided) {
-                (Outcome::Stopped, Some(decided)) => decided,
-                (Outcome::Ended(Finish::Stop | Finish::ToolCalls), _) => match steered.ended() {
-                    Ok(Some(step)) => Ok(step),
-                    Ok(None) => return Ok(self.end(Finish::Stop, tokens + ran.stats.tokens)),
-                    Err(error) => Err(error),
-                },
-                (Outcome::Ended(Finish::Length), _) => {
-                    return Ok(self.end(Finish::Length, tokens + ran.stats.tokens));
+            let ended = match ran.outcome {
+                Outcome::Ended(Finish::Stop | Finish::ToolCalls) => Some(steered.ended()),
+                Outcome::Ended(Finish::Length) => {
+                    steered.release_all();
+                    None
                 }
-                (outcome, _) => return Ok(self.broken_off(outcome)),
+                _ => None,
+            };
+            release(job, &mut steered);
+            step = match (ran.outcome, ended, decided) {
+                (Outcome::Stopped, _, Some(decided)) => decided,
+                (_, Some(Ok(Some(step))), _) => Ok(step),
+                (_, Some(Ok(None)), _) => {
+                    return Ok(self.end(Finish::Stop, tokens + ran.stats.tokens));
+                }
+                (_, Some(Err(error)), _) => Err(error),
+                (Outcome::Ended(finish), None, _) => {
+                    return Ok(self.end(finish, tokens + ran.stats.tokens));
+                }
+                (outcome, _, _) => return Ok(self.broken_off(outcome)),
             };
         }
     }
@@ -415,6 +421,13 @@ fn say(job: &Job, text: String, tokens: u32) {
     }
 }
 
+/// What is certain of a watched answer, for the job's client.
+fn release(job: &Job, steered: &mut Steered<'_>) {
+    for Released { token, text, tokens } in steered.released() {
+        send(job, Reply::Piece { token, text: text.into_bytes(), tokens });
+    }
+}
+
 /// Passes all tokens on to the job.
 struct Passes<'a> {
     job: &'a Job,
@@ -442,12 +455,10 @@ struct Steers<'a, 's> {
 
 impl Listener for Steers<'_, '_> {
     fn hear(&mut self, piece: Piece) -> bool {
-        match self.steered.token(&piece) {
-            Ok(Step::Pass) => {
-                let Piece { token, text, .. } = piece;
-                send(self.job, Reply::Piece { token, text, tokens: 1 });
-                true
-            }
+        let step = self.steered.token(piece);
+        release(self.job, self.steered);
+        match step {
+            Ok(Step::Pass) => true,
             Ok(Step::GoOn(text)) => {
                 say(self.job, text, 1);
                 true

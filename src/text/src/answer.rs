@@ -71,6 +71,12 @@ impl AnswerParser {
         self.tools.as_ref().is_some_and(ToolParser::is_over)
     }
 
+    /// How much of the text's end, in bytes, may yet become a mark or the beginning of a call.
+    pub fn undecided_len(&self) -> usize {
+        let calls = self.tools.as_ref().map_or(0, ToolParser::undecided_len);
+        self.thoughts.undecided_len() + calls
+    }
+
     fn events(&mut self, parts: Vec<Part>) -> Vec<Event> {
         let mut events = Vec::with_capacity(parts.len());
         for part in parts {

@@ -120,7 +120,7 @@ impl Codec {
         let render =
             |turns: &[Message]| template.render(&Chat::new(turns.to_vec()), &options, &form);
         // A template that refuses even this has other ways to tell its end of turn.
-        let mut eos_ids = eos::eos_ids(&tokenizer, &config, |turns| render(turns).ok());
+        let eos_ids = eos::eos_ids(&tokenizer, &config, |turns| render(turns).ok());
         let mut warnings = Vec::new();
         if let Err(err @ TextError::Render { .. }) = render(&eos::probe()) {
             warnings.push(err.to_string());
@@ -129,9 +129,6 @@ impl Codec {
             warnings.push(NO_EOS.to_owned());
         }
         let infill = InfillMarks::of(&tokenizer);
-        eos_ids.extend(infill.iter().flat_map(|marks| &marks.end_ids));
-        eos_ids.sort_unstable();
-        eos_ids.dedup();
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
         let control = tokenizer.get_added_tokens_decoder().into_iter();
         let control = control
@@ -314,6 +311,11 @@ impl Codec {
         self.infill.is_some()
     }
 
+    /// The token ids that end what is filled in, besides [`Codec::eos_ids`].
+    pub fn infill_end_ids(&self) -> &[i32] {
+        self.infill.as_ref().map_or(&[], |marks| &marks.end_ids)
+    }
+
     /// Token ids that a client chose, if the vocabulary has them all.
     ///
     /// # Errors
@@ -403,6 +405,14 @@ impl Codec {
     /// The name of a control token: `None` for all others.
     pub(crate) fn control_token(&self, id: i32) -> Option<&str> {
         self.control.get(&id).map(String::as_str)
+    }
+
+    /// The ids of the beginning of an answer, in which names of control tokens are control tokens.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn answer_ids(&self, text: &str) -> Result<Vec<i32>, TextError> {
+        self.ids_of_parts_alone(&[(false, text)])
     }
 
     /// The ids of a text in parts, each of which names control tokens (`false`) or holds their

@@ -42,6 +42,11 @@ impl Harmony {
         matches!(self.state, State::Thought)
     }
 
+    /// Bytes at the end that may become a mark or are in a head.
+    pub(crate) const fn undecided_len(&self) -> usize {
+        self.held.len()
+    }
+
     pub(crate) fn push(&mut self, c: char, parts: &mut Vec<Part>) {
         self.held.push(c);
         if self.state == State::Head {

@@ -77,6 +77,15 @@ impl Thoughts {
         parts
     }
 
+    /// Bytes at the end that may become a mark.
+    pub(crate) const fn undecided_len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Marked(marked) => marked.held.len(),
+            Self::Harmony(harmony) => harmony.undecided_len(),
+        }
+    }
+
     /// Whether what comes next is a thought, as far as one can tell.
     pub(crate) const fn is_thinking(&self) -> bool {
         match self {

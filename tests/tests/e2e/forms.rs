@@ -204,3 +204,81 @@ async fn thoughts_are_no_part_of_the_text() {
     let events = chat.events(&server).await;
     assert_eq!(Sse::content(&events), "Ulm, I would say.");
 }
+
+/// Two tools, of which one is strict.
+fn two_tools() -> Value {
+    let mut tools = weather_strict();
+    let lax =
+        json!({"type": "function", "function": {"name": "note", "parameters": {"type": "object"}}});
+    tools.as_array_mut().unwrap().push(lax);
+    tools
+}
+
+#[rstest]
+#[case::wrong_arguments(
+    "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"town\": \"Ulm\"}}\n</tool_call>"
+)]
+#[case::wrong_type(
+    "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Ulm\", \"days\": \"many\"}}"
+)]
+#[case::cut("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Ul")]
+#[case::rambling("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {and so on and on")]
+#[tokio::test]
+async fn a_call_of_a_strict_tool_validates_though_nothing_demands_it(#[case] call: &str) {
+    let parameters = weather()[0]["function"]["parameters"].clone();
+    for release in RELEASES {
+        let said = json!(format!("Let me look. {call}"));
+        let script = format!("[[rule]]\nuser_contains = \"weather\"\nsay = {said}\n");
+        let server = server(release, &script);
+        let chat = Chat::user("How is the weather?")
+            .with("tools", two_tools())
+            .with("parallel_tool_calls", false);
+        let answer = chat.ask(&server).await;
+        assert_eq!(answer.finish(), "tool_calls", "{}", answer.body);
+        assert_eq!(answer.content(), "Let me look.");
+        let [call] = calls(&answer).as_slice() else { panic!("{}", answer.body) };
+        assert_eq!(call["function"]["name"], "get_weather");
+        let arguments = call["function"]["arguments"].as_str().unwrap();
+        assert_valid(&parameters, arguments);
+        let events = chat.events(&server).await;
+        assert_eq!(Sse::content(&events), "Let me look.");
+        assert_eq!(server.trace().call_during_run(), None);
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_right_are_left_alone_and_text_too() {
+    let script = "[[rule]]\nuser_contains = \"weather\"\n\
+                  tool_call = { name = \"get_weather\", arguments = { city = \"Ulm\", days = 2 } }\n\
+                  [[rule]]\nuser_contains = \"note\"\n\
+                  tool_call = { name = \"note\", arguments = { anything = [1, 2] } }\n\
+                  [[rule]]\nuser_contains = \"box\"\nsay = \"Use a <tool_box> or <tool_call\"\n";
+    let server = server("1.3.0", script);
+    for (question, name, arguments) in [
+        ("How is the weather?", "get_weather", json!({"city": "Ulm", "days": 2})),
+        ("Take a note.", "note", json!({"anything": [1, 2]})),
+    ] {
+        let answer = Chat::user(question).with("tools", two_tools()).ask(&server).await;
+        assert_eq!(answer.finish(), "tool_calls", "{}", answer.body);
+        let call = &calls(&answer)[0]["function"];
+        assert_eq!(call["name"], name);
+        let made: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+        assert_eq!(made, arguments);
+    }
+    let chat = Chat::user("What is in the box?").with("tools", two_tools());
+    let answer = chat.ask(&server).await;
+    assert_eq!(answer.content(), "Use a <tool_box> or <tool_call");
+    assert_eq!(answer.finish(), "stop");
+    // An answer in words is word for word what it is without a strict tool.
+    let free = Chat::user("Tell me about the board").with("tools", weather()).ask(&server).await;
+    let held =
+        Chat::user("Tell me about the board").with("tools", weather_strict()).ask(&server).await;
+    assert_eq!(held.content(), free.content());
+    assert_eq!(held.body["usage"]["completion_tokens"], free.body["usage"]["completion_tokens"]);
+}
+
+fn weather_strict() -> Value {
+    let mut tools = weather();
+    tools[0]["function"]["strict"] = true.into();
+    tools
+}

@@ -110,6 +110,12 @@ impl FormText {
         parts
     }
 
+    /// What begins an answer whose first call is this one.
+    pub(super) fn beginning_of(&self, call: usize) -> Option<String> {
+        let call = self.form.calls.get(call)?;
+        Some([self.form.open.as_str(), &call.before].concat())
+    }
+
     /// Takes the legal beginning of these bytes.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Taken, GrammarError> {
         let mut len = 0;

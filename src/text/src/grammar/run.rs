@@ -119,6 +119,21 @@ impl GrammarRun {
         self.go_on()
     }
 
+    /// Begins with the call of this index, which the model has chosen already: as
+    /// [`opening`](Self::opening).
+    ///
+    /// # Errors
+    /// [`GrammarError::Lost`], also if there is no such call.
+    pub fn begin_call(&mut self, call: usize) -> Result<Next, GrammarError> {
+        let beginning = self.text.beginning_of(call).unwrap_or_default();
+        let taken = self.text.take(beginning.as_bytes())?;
+        if beginning.is_empty() || taken.len < beginning.len() {
+            return Err(GrammarError::Lost { reason: format!("no call {call} can begin") });
+        }
+        self.text.force()?;
+        self.go_on()
+    }
+
     /// Takes a token that the model generated: its id, negative if the runtime does not tell, and
     /// its bytes, which may be none or parts of characters. A control token's bytes are not looked
     /// at; where the grammar has none it is an [end of sequence](Self::end_of_sequence).

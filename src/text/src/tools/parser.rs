@@ -185,6 +185,12 @@ impl ToolParser {
         Calls { made: self.sink.made(), cut: self.sink.is_cut() }
     }
 
+    /// Bytes at the end of what was said that may yet become a call.
+    pub fn undecided_len(&self) -> usize {
+        let unread: usize = self.input.iter().map(|c| c.len_utf8()).sum();
+        self.raw.len() + self.held.len() + unread
+    }
+
     /// Whether nothing that could follow would be read.
     pub const fn is_over(&self) -> bool {
         self.single && self.sink.made() > 0

@@ -49,6 +49,10 @@ pub struct TextFiles {
     pub generation_config: Option<Vec<u8>>,
     /// `chat_template.jinja`; wins over the template inside `tokenizer_config`.
     pub chat_template: Option<String>,
+    /// How the model writes calls of tools, where its manifest says it: a format's name.
+    pub tool_format: Option<String>,
+    /// How it marks its thoughts, where its manifest says it: a format's name.
+    pub reasoning_format: Option<String>,
 }
 
 /// The models that exist. Implemented over the disk by `rkllama-models`.

@@ -32,6 +32,8 @@ pub(crate) const TEXT_FILES: [&str; 3] = [TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMP
 pub(crate) struct Folder {
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Vec<String>,
+    pub(crate) tool_format: Option<String>,
+    pub(crate) reasoning_format: Option<String>,
     pub(crate) path: PathBuf,
     /// The weights' file where it is named.
     pub(crate) named: Option<PathBuf>,
@@ -82,6 +84,8 @@ impl Folder {
         Some(Self {
             model: Arc::new(model),
             aliases: settings.aliases,
+            tool_format: settings.tool_format,
+            reasoning_format: settings.reasoning_format,
             path: path.to_owned(),
             named,
             fingerprint,
@@ -104,6 +108,8 @@ impl Folder {
             tokenizer_config: config(TOKENIZER_CONFIG)?,
             generation_config: config(GENERATION_CONFIG)?,
             chat_template: read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
+            tool_format: self.tool_format.clone(),
+            reasoning_format: self.reasoning_format.clone(),
         }))
     }
 }

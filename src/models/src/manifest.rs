@@ -20,6 +20,8 @@ struct Manifest {
     memory_mb: Option<Spanned<u32>>,
     runtime: Option<String>,
     aliases: Vec<String>,
+    tool_format: Option<String>,
+    reasoning_format: Option<String>,
     sampling: SamplingTable,
 }
 
@@ -42,8 +44,13 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
     })?;
     let checked =
         |reason: Result<_, String>, at: usize| reason.map_err(|reason| error_at(text, at, &reason));
-    let mut settings =
-        Settings { runtime: manifest.runtime, aliases: manifest.aliases, ..Settings::default() };
+    let mut settings = Settings {
+        runtime: manifest.runtime,
+        aliases: manifest.aliases,
+        tool_format: manifest.tool_format,
+        reasoning_format: manifest.reasoning_format,
+        ..Settings::default()
+    };
     if let Some(file) = manifest.file {
         let inside = check_inside(file.get_ref());
         settings.file = Some(inside.map_err(|reason| error_at(text, file.span().start, &reason))?);
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\n\
-            aliases = ['a', 'b']\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
+            aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
@@ -107,6 +114,8 @@ mod tests {
             memory_bytes: Some(2_000_000_000),
             runtime: Some("1.2.3".to_owned()),
             aliases: vec!["a".to_owned(), "b".to_owned()],
+            tool_format: Some("hermes".to_owned()),
+            reasoning_format: Some("think".to_owned()),
             sampling: Sampling {
                 temperature: Some(0.6),
                 top_p: Some(1.0),

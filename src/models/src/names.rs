@@ -73,7 +73,15 @@ mod tests {
         });
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
         let fingerprint = Fingerprint::default();
-        Arc::new(Folder { model, aliases, path, named: None, fingerprint })
+        Arc::new(Folder {
+            model,
+            aliases,
+            tool_format: None,
+            reasoning_format: None,
+            path,
+            named: None,
+            fingerprint,
+        })
     }
 
     fn folders() -> Vec<Arc<Folder>> {

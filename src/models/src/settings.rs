@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) runtime: Option<String>,
     pub(crate) aliases: Vec<String>,
+    pub(crate) tool_format: Option<String>,
+    pub(crate) reasoning_format: Option<String>,
     pub(crate) sampling: Sampling,
     /// Values of other people's files that were mended or skipped.
     pub(crate) warnings: Vec<String>,
@@ -29,6 +31,8 @@ impl Settings {
             memory_bytes: self.memory_bytes.or(lower.memory_bytes),
             runtime: self.runtime.or(lower.runtime),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
+            tool_format: self.tool_format.or(lower.tool_format),
+            reasoning_format: self.reasoning_format.or(lower.reasoning_format),
             sampling: self.sampling.or(lower.sampling),
             warnings: [self.warnings, lower.warnings].concat(),
         }

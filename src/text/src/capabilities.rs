@@ -1,6 +1,13 @@
 //! What a model can do, from its template and its tokens.
 
-use crate::{ReasoningFormat, ToolFormat, template::ChatTemplate};
+use std::str::FromStr;
+
+use rkllama_core::TextFiles;
+
+use crate::{ReasoningFormat, TextError, ToolFormat, UnknownFormat, template::ChatTemplate};
+
+/// Where its owner may say how a model writes.
+const MANIFEST: &str = "rkllama.toml";
 
 /// Formats that somebody knows better than we can tell: a manifest's, say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -9,6 +16,28 @@ pub struct Formats {
     pub tools: Option<ToolFormat>,
     /// How the model marks its thoughts.
     pub reasoning: Option<ReasoningFormat>,
+}
+
+impl Formats {
+    /// Those that a model's manifest names.
+    pub(crate) fn named(files: &TextFiles) -> Result<Self, TextError> {
+        Ok(Self {
+            tools: parse("tool_format", files.tool_format.as_deref())?,
+            reasoning: parse("reasoning_format", files.reasoning_format.as_deref())?,
+        })
+    }
+}
+
+fn parse<F: FromStr<Err = UnknownFormat>>(
+    key: &str,
+    name: Option<&str>,
+) -> Result<Option<F>, TextError> {
+    let wrong = |unknown: UnknownFormat| TextError::Key {
+        file: MANIFEST,
+        key: key.to_owned(),
+        reason: unknown.to_string(),
+    };
+    name.map(|name| name.parse().map_err(wrong)).transpose()
 }
 
 /// What a model can do besides talking.

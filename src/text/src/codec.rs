@@ -96,7 +96,7 @@ impl Codec {
     /// # Errors
     /// [`TextError::File`] or [`TextError::Key`], naming the file and the key.
     pub fn new(files: &TextFiles) -> Result<Self, TextError> {
-        Self::with_formats(files, Formats::default())
+        Self::with_formats(files, Formats::named(files)?)
     }
 
     /// As [`Codec::new`], with formats that are known better than the template tells.

@@ -53,6 +53,37 @@ async fn what_a_template_says_against_a_conversation_is_the_clients_fault() {
     assert!(!server.log().contains("WARN"), "{}", server.log());
 }
 
+/// The demo's template knows tools as Qwen writes them; this model's owner knows better.
+#[tokio::test]
+async fn a_manifest_says_how_a_model_calls_tools_and_thinks() {
+    let rules = "[[rule]]\nuser_contains = \"time\"\nsay = '[TOOL_CALLS][{\"name\": \"now\", \"arguments\": {}}]'\n\
+                 [[rule]]\nuser_contains = \"think\"\nsay = '[THINK]Hm.[/THINK]Yes.'\n";
+    let setup = ServerSetup::new().mock("1.3.0").model(
+        &ModelDir::demo("demo")
+            .manifest("tool_format = \"mistral\"\nreasoning_format = \"mistral\"\n")
+            .script(rules),
+    );
+    let manifest = setup.models().join("demo/rkllama.toml");
+    let server = setup.start();
+    let tools = json!([{"type": "function", "function": {"name": "now"}}]);
+    let called = Chat::user("What time is it?").with("tools", tools).ask(&server).await;
+    assert_eq!(called.finish(), "tool_calls", "{}", called.body);
+    let thought = Chat::user("What do you think?").ask(&server).await;
+    assert_eq!(thought.content(), "Yes.");
+    assert_eq!(thought.body["choices"][0]["message"]["reasoning_content"], "Hm.");
+
+    // What is changed while the server runs counts from the next look at the folder on.
+    fs::write(&manifest, "tool_format = \"morse\"\n").unwrap();
+    let refused = loop {
+        let answer = Chat::user("Hi").ask(&server).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    incomplete(&refused, "rkllama.toml");
+    assert!(refused.error().contains("'morse'"), "{}", refused.error());
+}
+
 #[tokio::test]
 async fn models_that_cannot_be_used_are_problems_by_their_name() {
     let setup = ServerSetup::demo().model(&ModelDir::demo("broken")).model(&ModelDir::demo("bare"));

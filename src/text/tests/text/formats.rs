@@ -82,6 +82,31 @@ fn what_is_said_wins_over_the_template() {
     assert_eq!(capabilities.reasoning_format, ReasoningFormat::None);
 }
 
+#[test]
+fn what_a_manifest_names_wins_over_the_template() {
+    let mut files = Tiny::bare().template(&with_marks("<tool_call> <think>")).files();
+    files.tool_format = Some("LLAMA3".to_owned());
+    files.reasoning_format = Some("none".to_owned());
+    let capabilities = *Codec::new(&files).unwrap().capabilities();
+    assert_eq!(capabilities.tool_format, ToolFormat::Llama3);
+    assert_eq!(capabilities.reasoning_format, ReasoningFormat::None);
+}
+
+#[rstest]
+#[case::tools("tool_format")]
+#[case::reasoning("reasoning_format")]
+fn a_format_nobody_knows_is_named_with_those_there_are(#[case] key: &str) {
+    let mut files = Tiny::chatml().template("{{ messages[0].content }}").files();
+    match key {
+        "tool_format" => files.tool_format = Some("morse".to_owned()),
+        _ => files.reasoning_format = Some("morse".to_owned()),
+    }
+    let error = Codec::new(&files).unwrap_err().to_string();
+    for part in ["rkllama.toml", key, "morse", "mistral"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
+
 #[rstest]
 #[case("qwen3", true, "hermes", "think", true)]
 #[case("llama3_1", false, "generic", "none", false)]

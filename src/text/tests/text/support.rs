@@ -145,7 +145,7 @@ pub(crate) fn read_files(folder: &Path) -> TextFiles {
         tokenizer: fs::read(folder.join("tokenizer.json")).unwrap(),
         tokenizer_config: Some(fs::read(folder.join("tokenizer_config.json")).unwrap()),
         generation_config: None,
-        chat_template: None,
+        ..TextFiles::default()
     }
 }
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A call is known by the time its name is read, and models open calls in several spellings. So
-//! tokens that could begin one are kept back until that is decided: a call that is held is begun anew
-//! in the form's own spelling.
+//! tokens that could begin one are kept back until that is decided: a call that is held goes on if it
+//! is spelt as the form has it, and is begun anew if not.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -286,6 +286,9 @@ impl Steered<'_> {
             return Ok(Step::Pass);
         };
         self.release(certain);
+        if let Some(step) = self.call_as_it_is(grammar)? {
+            return Ok(step);
+        }
         self.drop_kept();
         self.before.settle(&self.steering.codec)?;
         let mut tools = self.steering.watch.iter().flat_map(|watch| &watch.chat.tools);
@@ -298,6 +301,33 @@ impl Steered<'_> {
             Step::GoOn(text) => Step::Restart(text),
             step @ (Step::Restart(_) | Step::Finish(_) | Step::Pass) => step,
         })
+    }
+
+    /// Holds a call whose beginning, which was kept, is spelt as the form has it: the run goes on.
+    fn call_as_it_is(&mut self, grammar: &Grammar) -> Result<Option<Step>, GrammarError> {
+        let mut run = self.steering.held(grammar)?;
+        let mut said = String::new();
+        for Kept { token, text, released_len } in &self.kept {
+            let token = if *released_len == 0 { *token } else { TOKEN_UNKNOWN };
+            let text = text.get(*released_len..).unwrap_or_default();
+            match step(run.token(token, text.as_bytes())?) {
+                Step::GoOn(text) => said.push_str(&text),
+                Step::Finish(text) => {
+                    said.push_str(&text);
+                    self.kept.clear();
+                    return Ok(Some(Step::Finish(said)));
+                }
+                Step::Restart(_) | Step::Pass => return Ok(None),
+            }
+        }
+        self.before.is_inexact |= self.kept.front().is_some_and(|kept| kept.released_len > 0);
+        self.before.settle(&self.steering.codec)?;
+        // The last of them is counted with its text.
+        let tokens = u32::try_from(self.kept.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        self.released.push(Released { token: TOKEN_UNKNOWN, text: String::new(), tokens });
+        self.kept.clear();
+        self.stage = Stage::Held(Box::new(run));
+        Ok(Some(Step::GoOn(said)))
     }
 
     /// The form begins, behind this text.

@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::Think;
+
 /// Turns a Rockchip board into an OpenAI-compatible AI server.
 #[derive(Debug, Parser)]
 #[command(name = "rkllama", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -24,8 +26,69 @@ pub(crate) enum Command {
     /// Changes nothing. Exit code 0: nothing failed, though something may be worth improving;
     /// 1: something failed.
     Doctor(DoctorArgs),
+    /// Ask a model of a running server: a prompt, what a pipe brings, or a conversation.
+    ///
+    /// With a prompt or a pipe the answer goes to standard output; a pipe's text stands in front of
+    /// the prompt. Without them a conversation begins at the terminal; /? there says what it knows.
+    Run(RunArgs),
+    /// List the models of a running server.
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// List the models that a running server has loaded or is loading.
+    Ps(ListArgs),
     /// Print the API document (OpenAPI, JSON).
     Openapi,
+}
+
+/// The server to talk to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServerArgs {
+    /// The running server [default: $RKLLAMA_HOST, else $OLLAMA_HOST, else 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) host: Option<String>,
+    /// A key, where the server wants one
+    #[arg(long, value_name = "KEY", env = "RKLLAMA_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+}
+
+/// What to ask, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The model, as `rkllama list` names it
+    pub(crate) model: String,
+    /// What to ask; several words are one prompt
+    pub(crate) prompt: Vec<String>,
+    /// What the model is told before everything else
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// The form of the answer: `json`, or a file with a JSON Schema
+    #[arg(long, value_name = "json|FILE")]
+    pub(crate) format: Option<String>,
+    /// Whether the model thinks first, or how hard: true, false, low, medium, high
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) think: Option<Think>,
+    /// Do not show thoughts
+    #[arg(long, alias = "hidethinking")]
+    pub(crate) hide_thinking: bool,
+    /// Print counts and times behind the answer, on standard error
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// How long the model stays loaded afterwards, such as 5m; 0 unloads it, -1 keeps it
+    #[arg(long, value_name = "TIME", alias = "keepalive", allow_hyphen_values = true)]
+    pub(crate) keep_alive: Option<String>,
+}
+
+/// What to list, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where `serve` would look, and how to print.

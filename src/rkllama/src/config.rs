@@ -292,7 +292,7 @@ pub(crate) fn data_home() -> PathBuf {
 }
 
 /// Where this user's programs keep what they have learned.
-fn state_home() -> PathBuf {
+pub(crate) fn state_home() -> PathBuf {
     xdg("XDG_STATE_HOME", ".local/state")
 }
 

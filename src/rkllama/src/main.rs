@@ -6,6 +6,7 @@
 
 mod board;
 mod cli;
+mod client;
 mod config;
 mod doctor;
 mod engine_config;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
 fn for_people() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => client::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::List(args) => client::list(&args).map(|()| ExitCode::SUCCESS),
+        Command::Ps(args) => client::ps(&args).map(|()| ExitCode::SUCCESS),
         Command::Openapi => cli::print(&rkllama_openapi::document()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -7,6 +7,7 @@ mod answers;
 mod burdens;
 mod cancel;
 mod chaos;
+mod client;
 mod command_line;
 mod crashes;
 mod doctor;

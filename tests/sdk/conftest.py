@@ -14,61 +14,7 @@ import openai
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-
-SCRIPT = """
-[[rule]]
-user_contains = "say grüße"
-say = "Grüße aus Köln 😀"
-split_utf8 = true
-
-[[rule]]
-user_contains = "fail at once"
-say = "never heard"
-fail_at_token = 0
-
-[[rule]]
-user_contains = "fail in the middle"
-say = "one two three four five six seven eight nine ten"
-fail_at_token = 5
-
-[[rule]]
-user_contains = "weather in both towns"
-after_tool = false
-say = "Let me see. "
-tool_call = [
-    { name = "get_weather", arguments = { town = "L'Aquila", metric = true } },
-    { name = "get_weather", arguments = { town = "Köln", metric = false } },
-]
-
-[[rule]]
-# The template writes results of tools as a turn of the user.
-prompt_contains = "weather in both towns"
-after_tool = true
-say = "Sunny in L'Aquila, rain in Köln."
-
-[[rule]]
-user_contains = "weather in Ulm"
-tool_call = { name = "get_weather", arguments = { town = "Ulm", metric = true } }
-
-[[rule]]
-user_contains = "think first"
-think = "They greet me."
-say = "Hello!"
-
-[[rule]]
-user_contains = "as JSON"
-say = '{"name": "Ada", "age": 36, "tags": ["a", "b"]}'
-
-[[rule]]
-prompt_contains = "Once upon a"
-say = " time there was a chip."
-
-[[rule]]
-user_contains = "never stop"
-say = "again and "
-repeat = 3
-no_eos = true
-"""
+SCRIPT = pathlib.Path(__file__).with_name("script.toml")
 
 
 class Server:
@@ -77,8 +23,6 @@ class Server:
     def __init__(self, directory: pathlib.Path, **variables: str):
         models = directory / "models"
         shutil.copytree(REPOSITORY / "mock-npu" / "demo", models / "demo")
-        script = directory / "script.toml"
-        script.write_text(SCRIPT, encoding="utf-8")
         self.trace = directory / "trace.jsonl"
         libraries = pathlib.Path(os.environ["MOCK_NPU_LIBS"])
         self.process = subprocess.Popen(
@@ -90,7 +34,7 @@ class Server:
                 "PATH": os.environ["PATH"],
                 "HOME": str(directory),
                 "MOCK_NPU_SCALE": "0",
-                "MOCK_NPU_SCRIPT": str(script),
+                "MOCK_NPU_SCRIPT": str(SCRIPT),
                 "MOCK_NPU_TRACE": str(self.trace),
                 **variables,
             },

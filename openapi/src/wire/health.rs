@@ -4,6 +4,8 @@ use poem_openapi::{Enum, Object, types::Example};
 use rkllama_core::{ModelRuntime, Problem};
 use serde::Serialize;
 
+use super::Nullable;
+
 /// How the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
@@ -42,7 +44,7 @@ pub struct HealthRuntime {
     pub reason: String,
     /// What speaks against it, and what to do; null when nothing does. Where it makes answers wrong,
     /// it is one of the `problems` too.
-    pub warning: Option<String>,
+    pub warning: Nullable<String>,
 }
 
 /// Something that keeps the server from doing its work well.
@@ -102,7 +104,7 @@ impl Health {
 impl From<ModelRuntime> for HealthRuntime {
     fn from(of: ModelRuntime) -> Self {
         let ModelRuntime { model, version, path, reason, warning } = of;
-        Self { model, version, library: path.display().to_string(), reason, warning }
+        Self { model, version, library: path.display().to_string(), reason, warning: Nullable(warning) }
     }
 }
 
@@ -114,7 +116,17 @@ impl Example for Readiness {
 
 impl Example for Health {
     fn example() -> Self {
-        let detail = "librkllmrt.so was not found: install it or pass --runtime".to_owned();
-        Self::new("0.1.0", vec![Problem { subject: "runtime".to_owned(), detail }], Vec::new())
+        let problem = Problem {
+            subject: "Qwen2.5-1.5B".to_owned(),
+            detail: "no tokenizer.json beside the weights: copy it from the original model".to_owned(),
+        };
+        let runtime = ModelRuntime {
+            model: "Qwen3-0.6B".to_owned(),
+            version: "1.3.0".to_owned(),
+            path: "/usr/lib/librkllmrt.so".into(),
+            reason: "the release of the toolkit that made the model".to_owned(),
+            warning: None,
+        };
+        Self::new("0.1.0", vec![problem], vec![runtime])
     }
 }

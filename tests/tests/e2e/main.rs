@@ -24,5 +24,6 @@ mod residency;
 mod runtime_choice;
 mod runtimes;
 mod shutdown;
+mod surface;
 mod tokenizers;
 mod walls;

@@ -327,7 +327,7 @@ fn first_refused<T>(fields: &'static [Field<T>], value: &T) -> Option<&'static s
     })
 }
 
-/// The table as Markdown: the content of `coverage.md`.
+/// The table as Markdown, and what holds the guide to the API: the content of `coverage.md`.
 pub fn coverage() -> String {
     let mut text = String::from(
         "# Fields of requests\n\n\
@@ -345,6 +345,7 @@ pub fn coverage() -> String {
     heading(&mut text, "POST /v1/completions");
     rows(&mut text, "", COMPLETION);
     rows(&mut text, "", COMPLETION_COMMON);
+    text.push_str(include_str!("guide.md"));
     text
 }
 

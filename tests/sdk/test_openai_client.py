@@ -9,7 +9,7 @@ import openai
 import pydantic
 import pytest
 
-from conftest import Server
+from serving import Server
 
 QUESTION = [{"role": "user", "content": "What is an NPU?"}]
 ENDLESS = [{"role": "user", "content": "never stop"}]

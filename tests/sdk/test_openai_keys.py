@@ -8,7 +8,7 @@ import urllib.parse
 import openai
 import pytest
 
-from conftest import Server
+from serving import Server
 
 QUESTION = [{"role": "user", "content": "What is an NPU?"}]
 

@@ -104,7 +104,13 @@ impl Health {
 impl From<ModelRuntime> for HealthRuntime {
     fn from(of: ModelRuntime) -> Self {
         let ModelRuntime { model, version, path, reason, warning } = of;
-        Self { model, version, library: path.display().to_string(), reason, warning: Nullable(warning) }
+        Self {
+            model,
+            version,
+            library: path.display().to_string(),
+            reason,
+            warning: Nullable(warning),
+        }
     }
 }
 
@@ -118,7 +124,8 @@ impl Example for Health {
     fn example() -> Self {
         let problem = Problem {
             subject: "Qwen2.5-1.5B".to_owned(),
-            detail: "no tokenizer.json beside the weights: copy it from the original model".to_owned(),
+            detail: "no tokenizer.json beside the weights: copy it from the original model"
+                .to_owned(),
         };
         let runtime = ModelRuntime {
             model: "Qwen3-0.6B".to_owned(),

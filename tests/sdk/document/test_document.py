@@ -11,7 +11,7 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV30SpecValidator, validate
 
-from conftest import REPOSITORY, Server
+from serving import REPOSITORY, Server
 
 HERE = pathlib.Path(__file__).parent
 COMMITTED = REPOSITORY / "openapi" / "openapi.json"

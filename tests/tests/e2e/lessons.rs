@@ -91,3 +91,20 @@ fn a_name_that_is_no_test_is_noticed() {
         assert!(missing(&wrong).is_some(), "{wrong}");
     }
 }
+
+/// The guide's sections in the document of what is covered, against the tests of its requests.
+#[test]
+fn every_request_of_the_guide_has_its_test_in_the_document() {
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    let document = read("openapi/coverage.md");
+    let (_, guide) = document.split_once("\n# The guide").unwrap();
+    let named: BTreeSet<&str> = guide.split('`').filter(|word| word.starts_with("test_")).collect();
+    let source = read("tests/spec/test_openai_guide.py");
+    let tests: BTreeSet<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("def test_").map(|_| &line["def ".len()..]))
+        .map(|line| line.split_once('(').unwrap().0)
+        .collect();
+    assert!(tests.len() > 10);
+    assert_eq!(named, tests);
+}

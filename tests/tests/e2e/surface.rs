@@ -66,7 +66,8 @@ async fn no_text_is_answered_without_the_model() {
 async fn tools_count_against_the_context() {
     let server = ServerSetup::demo().start();
     let tool = |number: usize| {
-        let description = "What it does, at some length, with a word about each argument. ".repeat(4);
+        let description =
+            "What it does, at some length, with a word about each argument. ".repeat(4);
         let parameters = json!({"type": "object", "properties": {"room": {"type": "string"}}});
         json!({"type": "function", "function": {
             "name": format!("tool_{number}"), "description": description, "parameters": parameters,

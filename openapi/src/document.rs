@@ -12,10 +12,10 @@ use poem_openapi::{
     registry::{MetaApi, Registry},
 };
 
-use crate::operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
+use crate::operations::{ChatApi, CompletionsApi, ModelsApi, ResponsesApi, ServerApi};
 
 /// All operations.
-pub(crate) type Operations = (ChatApi, CompletionsApi, ModelsApi, ServerApi);
+pub(crate) type Operations = (ChatApi, CompletionsApi, ResponsesApi, ModelsApi, ServerApi);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.

@@ -115,6 +115,8 @@ fn lasting(error: ApiError) -> ApiError {
 pub(crate) trait Statuses: Send + Sync + 'static {
     /// In rising order.
     const STATUSES: &'static [u16];
+    /// What 404 means.
+    const NOT_FOUND: &'static str = "There is no such model.";
 }
 
 /// An error of an operation, documented with the statuses of `S`.
@@ -156,7 +158,7 @@ impl<S> Error for Failure<S> {}
 
 impl<S: Statuses> ApiResponse for Failure<S> {
     fn meta() -> MetaResponses {
-        MetaResponses { responses: S::STATUSES.iter().copied().map(documented).collect() }
+        MetaResponses { responses: S::STATUSES.iter().copied().map(documented::<S>).collect() }
     }
 
     fn register(registry: &mut Registry) {
@@ -164,12 +166,12 @@ impl<S: Statuses> ApiResponse for Failure<S> {
     }
 }
 
-fn documented(status: u16) -> MetaResponse {
+fn documented<S: Statuses>(status: u16) -> MetaResponse {
     MetaResponse {
         description: match status {
             400 => "The request is at fault; `param` names the field.",
             401 => "The request needs a key, and carries none or one that is not known here.",
-            404 => "There is no such model.",
+            404 => S::NOT_FOUND,
             408 => "The request's body did not arrive in time.",
             413 => "The request's body is too large.",
             429 => "The key's own limit, in a minute or at once, is reached.",

@@ -8,7 +8,8 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
-    ContentPartType, Modality, Nullable, StreamOptions, StructuredOutputs,
+    ContentPartType, CreateResponse, Modality, Nullable, StreamOptions, StructuredOutputs,
+    TruncationMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -197,7 +198,11 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
     ignored("top_logprobs", |r| r.top_logprobs.is_some(), "as `logprobs`; 0 to 20"),
     ignored("verbosity", |r| r.verbosity.is_some(), "no model knows it"),
     ignored("prediction", |r| has_keys(r.prediction.as_ref()), "would save time only"),
-    ignored("service_tier", asks_for_a_tier, "there is one; `auto` and `default` are not named"),
+    ignored(
+        "service_tier",
+        |r| asks_for_a_tier(r.service_tier.as_deref()),
+        "there is one; `auto` and `default` are not named",
+    ),
     ignored("store", |r| r.store == Some(true), "nothing is stored"),
     ignored("metadata", |r| has_keys(r.metadata.as_ref()), "nothing is stored"),
     ignored("safety_identifier", |r| r.safety_identifier.is_some(), "users are not told apart"),
@@ -221,6 +226,104 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
         "deprecated form of `tools`",
     ),
     ignored("function_call", |r| r.function_call.is_some(), "deprecated form of `tool_choice`"),
+];
+
+/// A request for a response: what is OpenAI's.
+const RESPONSE: &[Field<CreateResponse>] = &[
+    honoured("model", "absent: the fallback, else the only model, else 400"),
+    honoured("input", "a text or items; required without `previous_response_id`"),
+    honoured("instructions", "come first; not carried over"),
+    honoured("previous_response_id", "of a kept response, else 400"),
+    honoured("store", "default true: kept in memory until others need the room"),
+    honoured("stream", "a boolean and nothing like one"),
+    honoured("stream_options", "ignored without `stream`"),
+    ignored("stream_options.include_obfuscation", pads_events, "events are not padded"),
+    honoured("max_output_tokens", "at least 16"),
+    honoured("temperature", "0 to 2"),
+    honoured("top_p", "0 to 1"),
+    honoured("tools", "functions, at most 128; built-in and `custom` tools are 400"),
+    honoured("tool_choice", "`none`, `auto`, `required`, a function, `allowed_tools`"),
+    honoured("parallel_tool_calls", "false: the first call is the only one"),
+    honoured("text", "its form"),
+    honoured("text.format", "`text`, `json_object`, `json_schema`"),
+    ignored(
+        "text.verbosity",
+        |r| nested(r.text.as_ref(), |text| text.verbosity.is_some()),
+        "no model knows it",
+    ),
+    honoured("reasoning", "how much is thought, and how it is shown"),
+    honoured("reasoning.effort", "for templates that know it; `none`: no thinking"),
+    honoured("reasoning.summary", "thoughts stand in it as they are"),
+    honoured("reasoning.generate_summary", "deprecated name of `summary`"),
+    ignored(
+        "reasoning.context",
+        |r| nested(r.reasoning.as_ref(), |reasoning| reasoning.context.is_some()),
+        "the template's choice",
+    ),
+    ignored(
+        "reasoning.mode",
+        |r| {
+            nested(r.reasoning.as_ref(), |reasoning| {
+                reasoning.mode.as_deref().is_some_and(|mode| mode != "standard")
+            })
+        },
+        "there is one; `standard` is not named",
+    ),
+    honoured("metadata", "at most 16 pairs"),
+    refused("background", |r| r.background == Some(true), "the client waits"),
+    refused("conversation", |r| r.conversation.is_some(), "use `previous_response_id`"),
+    refused("prompt", |r| r.prompt.is_some(), "no templates of prompts"),
+    ignored(
+        "include",
+        |r| r.include.as_ref().is_some_and(|names| !names.is_empty()),
+        "none of the details exists here",
+    ),
+    ignored(
+        "truncation",
+        |r| nested(r.truncation.as_ref(), |mode| *mode == TruncationMode::Auto),
+        "what does not fit the context is 400; `disabled` is not named",
+    ),
+    ignored("max_tool_calls", |r| r.max_tool_calls.is_some(), "no built-in tools"),
+    ignored("top_logprobs", |r| r.top_logprobs.is_some_and(|n| n > 0), "0 to 20"),
+    ignored(
+        "context_management",
+        |r| r.context_management.as_ref().is_some_and(|list| !list.is_empty()),
+        "the conversation is not shortened",
+    ),
+    ignored(
+        "service_tier",
+        |r| asks_for_a_tier(r.service_tier.as_deref()),
+        "there is one; `auto` and `default` are not named",
+    ),
+    ignored("user", |r| r.user.is_some(), "users are not told apart"),
+    ignored("safety_identifier", |r| r.safety_identifier.is_some(), "users are not told apart"),
+    ignored("prompt_cache_key", |r| r.prompt_cache_key.is_some(), "the runtime matches prefixes"),
+    ignored(
+        "prompt_cache_options",
+        |r| has_keys(r.prompt_cache_options.as_ref()),
+        "the runtime matches prefixes",
+    ),
+    ignored(
+        "prompt_cache_retention",
+        |r| r.prompt_cache_retention.is_some(),
+        "the runtime matches prefixes",
+    ),
+    ignored("moderation", |r| r.moderation.is_some(), "the server does not moderate"),
+];
+
+/// What is not.
+const RESPONSE_EXTENSIONS: &[Field<CreateResponse>] = &[
+    honoured("top_k", "not OpenAI's; 0 and below: the whole vocabulary"),
+    honoured("presence_penalty", "not OpenAI's; -2 to 2"),
+    honoured("frequency_penalty", "not OpenAI's; -2 to 2"),
+    honoured("repeat_penalty", "not OpenAI's; 0.01 to 10"),
+    honoured("repetition_penalty", "not OpenAI's; 0.01 to 10; `repeat_penalty` wins"),
+    honoured("stop", "not OpenAI's; at most 64 of at most 4096 bytes"),
+    honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
+    honoured("enable_thinking", "not OpenAI's; where the template leaves the choice"),
+    honoured("chat_template_kwargs", "not OpenAI's; variables of the template"),
+    ignored("seed", |r| r.seed.is_some(), "not OpenAI's; the runtime draws its own numbers"),
+    ignored("min_p", |r| r.min_p.is_some_and(|p| p != 0.0), "not OpenAI's; no such filter"),
 ];
 
 /// The fields of a message.
@@ -275,8 +378,19 @@ fn asks_for_sound(request: &ChatCompletionRequest) -> bool {
     request.modalities.as_ref().is_some_and(|modalities| modalities.contains(&Modality::Audio))
 }
 
-fn asks_for_a_tier(request: &ChatCompletionRequest) -> bool {
-    request.service_tier.as_deref().is_some_and(|tier| !matches!(tier, "auto" | "default"))
+fn asks_for_a_tier(tier: Option<&str>) -> bool {
+    tier.is_some_and(|tier| !matches!(tier, "auto" | "default"))
+}
+
+/// Without `stream` none of the options is in use.
+fn pads_events(request: &CreateResponse) -> bool {
+    request.stream == Some(true)
+        && nested(request.stream_options.as_ref(), |o| o.include_obfuscation == Some(true))
+}
+
+/// Whether something holds of an object that may not be there.
+fn nested<T>(object: Option<&Nullable<T>>, holds: impl FnOnce(&T) -> bool) -> bool {
+    object.and_then(Nullable::as_given).is_some_and(holds)
 }
 
 /// A request for an answer, with its tables.
@@ -297,6 +411,10 @@ pub(crate) trait Fields: Sized + 'static {
 
 impl Fields for CompletionRequest {
     const TABLES: [&'static [Field<Self>]; 2] = [COMPLETION, COMPLETION_COMMON];
+}
+
+impl Fields for CreateResponse {
+    const TABLES: [&'static [Field<Self>]; 2] = [RESPONSE, RESPONSE_EXTENSIONS];
 }
 
 impl Fields for ChatCompletionRequest {
@@ -345,6 +463,9 @@ pub fn coverage() -> String {
     heading(&mut text, "POST /v1/completions");
     rows(&mut text, "", COMPLETION);
     rows(&mut text, "", COMPLETION_COMMON);
+    heading(&mut text, "POST /v1/responses");
+    rows(&mut text, "", RESPONSE);
+    rows(&mut text, "", RESPONSE_EXTENSIONS);
     text.push_str(include_str!("guide.md"));
     text
 }

@@ -3,7 +3,8 @@
 //! The way of a request: [`wire`] is read by serde, `convert` checks it once and makes it a
 //! `rkllama_core::Request`, `operations` hands it to the engine, `answer` turns events into wire
 //! types again. `failure` and `refusal` hold the words for what goes wrong, `shape` their form,
-//! `fields` what becomes of each field of a request.
+//! `fields` what becomes of each field of a request; `kept` holds the responses that clients go
+//! on from.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -11,6 +12,7 @@ mod convert;
 mod document;
 mod failure;
 mod fields;
+mod kept;
 mod operations;
 mod readiness;
 mod refusal;
@@ -29,12 +31,13 @@ use rkllama_http::{
 
 pub use document::{document, document_yaml};
 pub use fields::coverage;
+pub use kept::{KeptLimits, KeptResponses};
 pub use shape::OpenAiShape;
 
 use answer::Envelope;
 use convert::Checked;
 use document::Operations;
-use operations::{ChatApi, CompletionsApi, ModelsApi, ServerApi};
+use operations::{ChatApi, CompletionsApi, ModelsApi, ResponsesApi, ServerApi};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub struct State {
     pub version: String,
     /// The keys that let clients in; without any everybody is let in.
     pub keys: Keys,
+    /// The responses that clients can go on from.
+    pub responses: KeptResponses,
     /// Whether fields that would be ignored are refused instead.
     pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
@@ -88,6 +93,7 @@ pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Re
     let operations = document::service((
         ChatApi { state: state.clone(), intake: intake.clone() },
         CompletionsApi { state: state.clone(), intake: intake.clone() },
+        ResponsesApi { state: state.clone(), intake: intake.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));

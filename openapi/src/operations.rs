@@ -1,5 +1,7 @@
 //! The operations of `/v1`: verify, convert, send.
 
+mod responses;
+
 use std::sync::Arc;
 
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, param::Path};
@@ -22,11 +24,15 @@ enum Tag {
     Chat,
     /// Continuations of texts.
     Completions,
+    /// Answers that the server keeps.
+    Responses,
     /// The models on this server.
     Models,
     /// The server itself.
     Server,
 }
+
+pub(crate) use responses::ResponsesApi;
 
 /// The operations about conversations.
 pub(crate) struct ChatApi {

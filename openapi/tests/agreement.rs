@@ -14,7 +14,8 @@ use poem_openapi::types::{Example, ToJSON};
 use rkllama_core::Finish;
 use rkllama_openapi::wire::{
     ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
-    CompletionRequest, ErrorResponse, Health, ModelList,
+    CompletionRequest, DeletedResponse, ErrorResponse, Health, ModelList, Response, ResponseEvent,
+    ResponseItemList,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -34,6 +35,10 @@ fn the_derives_of_answers_agree() {
     assert_derives_agree::<ChatChunk>("ChatChunk");
     assert_derives_agree::<Completion>("Completion");
     assert_derives_agree::<CompletionChunk>("CompletionChunk");
+    assert_derives_agree::<Response>("Response");
+    assert_derives_agree::<ResponseEvent>("ResponseEvent");
+    assert_derives_agree::<ResponseItemList>("ResponseItemList");
+    assert_derives_agree::<DeletedResponse>("DeletedResponse");
     assert_derives_agree::<ErrorResponse>("ErrorResponse");
     assert_derives_agree::<ModelList>("ModelList");
     assert_derives_agree::<Health>("Health");

@@ -41,6 +41,11 @@ fn the_yaml_says_the_same() {
     for id in [
         "createChatCompletion",
         "createCompletion",
+        "createResponse",
+        "getResponse",
+        "deleteResponse",
+        "cancelResponse",
+        "listInputItems",
         "listModels",
         "retrieveModel",
         "getHealth",
@@ -63,12 +68,20 @@ fn every_field_of_the_schema_has_a_class() {
         ("messages[].content[].", "ContentPart"),
     ];
     let completion = [("", "CompletionRequest")];
+    let response = [
+        ("", "CreateResponse"),
+        ("stream_options.", "ResponseStreamOptions"),
+        ("text.", "ResponseText"),
+        ("reasoning.", "ResponseReasoning"),
+    ];
     for (operation, own) in [
         ("POST /v1/chat/completions", chat.as_slice()),
         ("POST /v1/completions", completion.as_slice()),
+        ("POST /v1/responses", response.as_slice()),
     ] {
         let mut published = BTreeSet::new();
-        for (prefix, schema) in own.iter().chain(&common) {
+        let common = if operation.ends_with("responses") { &[][..] } else { &common };
+        for (prefix, schema) in own.iter().chain(common) {
             let properties = &document["components"]["schemas"][schema]["properties"];
             published.extend(keys(properties).map(|name| format!("{prefix}{name}")));
         }
@@ -84,9 +97,16 @@ fn every_field_of_the_schema_has_a_class() {
 fn every_field_of_openai_is_in_our_schema() {
     let chat =
         ["ModelResponseProperties", "CreateModelResponseProperties", "CreateChatCompletionRequest"];
+    let response = [
+        "ModelResponseProperties",
+        "CreateModelResponseProperties",
+        "ResponseProperties",
+        "CreateResponse",
+    ];
     for (ours, theirs, least) in [
         ("ChatCompletionRequest", chat.as_slice(), 30),
         ("CompletionRequest", ["CreateCompletionRequest"].as_slice(), 17),
+        ("CreateResponse", response.as_slice(), 28),
     ] {
         let openai = openai();
         let ours: BTreeSet<_> =
@@ -107,9 +127,11 @@ fn every_field_of_openai_is_in_our_schema() {
 #[test]
 fn answers_document_both_forms_and_every_failure() {
     let document = document();
-    for (path, chunk) in
-        [("/v1/chat/completions", "ChatChunk"), ("/v1/completions", "CompletionChunk")]
-    {
+    for (path, chunk) in [
+        ("/v1/chat/completions", "ChatChunk"),
+        ("/v1/completions", "CompletionChunk"),
+        ("/v1/responses", "ResponseEvent"),
+    ] {
         let responses = &document["paths"][path]["post"]["responses"];
         assert_eq!(
             keys(responses).collect::<Vec<_>>(),

@@ -11,6 +11,7 @@
 
 mod chat;
 mod completion;
+mod responses;
 mod runs;
 mod tally;
 
@@ -26,10 +27,11 @@ use crate::{failure, shape};
 
 pub(crate) use chat::{ChatWriter, whole_chat};
 pub(crate) use completion::{CompletionWriter, Echoes, whole_completion};
+pub(crate) use responses::{Composer, Keep, whole_response};
 pub(crate) use runs::{Choice, Step, Steps, Whole, in_turn, whole};
 pub(crate) use tally::{Tally, Work};
 
-/// The end of every stream, after an error too.
+/// The mark behind the last chunk.
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// What all parts of one answer share.
@@ -50,23 +52,27 @@ impl Envelope {
         system_fingerprint: String,
         include_usage: bool,
     ) -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            id: random_id(prefix),
-            created: since_1970.as_secs(),
-            model,
-            system_fingerprint,
-            include_usage,
-        }
+        Self { id: random_id(prefix), created: now_s(), model, system_fingerprint, include_usage }
     }
 }
 
-fn random_id(prefix: &str) -> String {
+/// The time, in seconds since 1970.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A new id that begins with `prefix`.
+pub(crate) fn random_id(prefix: &str) -> String {
     format!("{prefix}{}", uuid::Uuid::new_v4().simple())
 }
 
 /// How an API writes an answer in chunks.
 pub(crate) trait Writer: Send + 'static {
+    /// What opens the answer, before anything is known of it.
+    fn open(&mut self) -> Option<Bytes> {
+        None
+    }
+
     /// What opens a choice.
     fn begin(&mut self, choice: usize) -> Option<Bytes>;
 
@@ -75,6 +81,16 @@ pub(crate) trait Writer: Send + 'static {
 
     /// What follows the last choice.
     fn end(&mut self, tally: &Tally) -> Option<Bytes>;
+
+    /// What says that the answer breaks off.
+    fn fail(&mut self, error: &ApiError) -> Bytes {
+        encode(&shape::value(error))
+    }
+
+    /// The mark behind everything, after an error too.
+    fn mark(&self) -> Option<Bytes> {
+        Some(DONE)
+    }
 }
 
 /// An answer that has begun, or has kept its client waiting long enough.
@@ -112,12 +128,18 @@ pub(crate) fn chunks(opened: Opened, mut writer: impl Writer) -> BoxStream<'stat
     let span = tracing::Span::current();
     let stream = async_stream::stream! {
         let (mut begun, mut tally) = (None, Tally::default());
+        if let Some(chunk) = writer.open() {
+            yield chunk;
+        }
         let failed = loop {
             let step = match steps.next().await {
                 None => break false,
                 Some(Ok(step)) => step,
                 Some(Err(error)) => {
-                    yield span.in_scope(|| encode_error(&error));
+                    yield span.in_scope(|| {
+                        error.log();
+                        writer.fail(&error)
+                    });
                     break true;
                 }
             };
@@ -139,7 +161,9 @@ pub(crate) fn chunks(opened: Opened, mut writer: impl Writer) -> BoxStream<'stat
         if !failed && let Some(chunk) = writer.end(&tally) {
             yield chunk;
         }
-        yield DONE;
+        if let Some(mark) = writer.mark() {
+            yield mark;
+        }
     };
     stream.boxed()
 }
@@ -149,11 +173,6 @@ fn name_in_log(started: &Started) {
     if !started.ignored.is_empty() {
         tracing::info!(ignored = ?started.ignored, "the runtime ignores parameters of a request");
     }
-}
-
-fn encode_error(error: &ApiError) -> Bytes {
-    error.log();
-    encode(&shape::value(error))
 }
 
 fn encode(data: &impl Serialize) -> Bytes {

@@ -11,7 +11,7 @@ use super::{
     messages::messages,
     model::resolve,
     refuse_ignored,
-    tools::tools,
+    tools::{Places, tools},
 };
 use crate::{
     State,
@@ -19,7 +19,7 @@ use crate::{
     fields::Fields,
     refusal::{invalid, invalid_type, unsupported},
     wire::{
-        ChatCompletionRequest, JsonObject, Nullable, ReasoningEffort, ReasoningFormat, Thinking,
+        ChatCompletionRequest, JsonObject, ReasoningEffort, ReasoningFormat, Thinking,
         ThinkingObject, ThinkingType, given,
     },
 };
@@ -79,14 +79,15 @@ pub(crate) fn chat(
 
 fn conversation(wire: ChatCompletionRequest) -> Result<Chat, ApiError> {
     let variables = wire.chat_template_kwargs.as_ref().map(read_variables).transpose()?;
-    let thinking = thinking(&wire, variables.as_ref())?;
-    let effort = given(wire.reasoning_effort).filter(|effort| *effort != ReasoningEffort::None);
+    let effort = given(wire.reasoning_effort);
+    let switch = wire.enable_thinking.or(given(wire.thinking).and_then(switched));
+    let thinking = thinking(switch, effort, variables.as_ref())?;
     let messages = messages(wire.messages)?;
     let continue_last = wire.continue_final_message.unwrap_or(false);
     if continue_last {
         check_continuable(&messages, wire.add_generation_prompt)?;
     }
-    let (tools, tool_choice) = tools(wire.tools, given(wire.tool_choice))?;
+    let (tools, tool_choice) = tools(wire.tools, given(wire.tool_choice), Places::NESTED)?;
     if continue_last && matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
         return Err(unsupported("continue_final_message"));
     }
@@ -96,7 +97,7 @@ fn conversation(wire: ChatCompletionRequest) -> Result<Chat, ApiError> {
         tool_choice,
         parallel_tool_calls: wire.parallel_tool_calls.unwrap_or(true),
         thinking,
-        reasoning_effort: effort.map(|effort| effort.as_str().to_owned()),
+        reasoning_effort: effort_in_words(effort),
         template_variables: wire.chat_template_kwargs.map(|object| object.text().to_owned()),
         continue_last,
         split_reasoning: given(wire.reasoning_format) != Some(ReasoningFormat::None),
@@ -105,17 +106,23 @@ fn conversation(wire: ChatCompletionRequest) -> Result<Chat, ApiError> {
 
 /// The limit of the request, else the model's. A negative limit asks for all that the context
 /// holds, also where the model has a limit of its own: `None` would leave that one in force.
-fn tokens_max(asked: Option<i64>, model: &Model) -> Option<u32> {
+pub(super) fn tokens_max(asked: Option<i64>, model: &Model) -> Option<u32> {
     asked.map_or(model.tokens_max, |tokens| Some(clamp_u32(tokens)))
 }
 
-fn read_variables(object: &JsonObject) -> Result<Value, ApiError> {
+pub(super) fn read_variables(object: &JsonObject) -> Result<Value, ApiError> {
     read_schema("chat_template_kwargs", object.text())
 }
 
+/// What a template hears; not to think at all it is told in another way.
+pub(super) fn effort_in_words(effort: Option<ReasoningEffort>) -> Option<String> {
+    effort.filter(|effort| *effort != ReasoningEffort::None).map(|e| e.as_str().to_owned())
+}
+
 /// Whether the model thinks: the most particular field wins.
-fn thinking(
-    wire: &ChatCompletionRequest,
+pub(super) fn thinking(
+    switch: Option<bool>,
+    effort: Option<ReasoningEffort>,
     variables: Option<&Value>,
 ) -> Result<Option<bool>, ApiError> {
     for name in ["enable_thinking", "thinking"] {
@@ -128,14 +135,16 @@ fn thinking(
             }
         }
     }
-    let switched = wire.thinking.as_ref().and_then(Nullable::as_given).and_then(|t| match t {
-        Thinking::Is(is_on) => Some(*is_on),
+    Ok(switch.or((effort == Some(ReasoningEffort::None)).then_some(false)))
+}
+
+const fn switched(thinking: Thinking) -> Option<bool> {
+    match thinking {
+        Thinking::Is(is_on) => Some(is_on),
         Thinking::Object(ThinkingObject { kind: ThinkingType::Enabled }) => Some(true),
         Thinking::Object(ThinkingObject { kind: ThinkingType::Disabled }) => Some(false),
         Thinking::Object(ThinkingObject { kind: ThinkingType::Auto }) => None,
-    });
-    let by_effort = (given(wire.reasoning_effort) == Some(ReasoningEffort::None)).then_some(false);
-    Ok(wire.enable_thinking.or(switched).or(by_effort))
+    }
 }
 
 /// There has to be something of the assistant's to go on with.

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// The fields that every request for an answer has, as they came.
+#[derive(Default)]
 pub(super) struct CommonFields {
     pub(super) temperature: Option<f64>,
     pub(super) top_p: Option<f64>,
@@ -134,7 +135,7 @@ fn decimal(param: &str, value: Option<f64>, bounds: &[Bound]) -> Result<Option<f
 }
 
 /// Refuses an integer out of its range.
-pub(super) fn check_integer(
+pub(crate) fn check_integer(
     param: &str,
     value: Option<i64>,
     min: i32,

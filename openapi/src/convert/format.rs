@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     convert::{common::CommonFields, tools::check_name},
     refusal::{invalid, invalid_type, missing, string_too_long},
-    wire::{JsonValue, ResponseFormat, ResponseFormatType, given},
+    wire::{JsonObject, JsonValue, ResponseFormat, ResponseFormatType, given},
 };
 
 /// Largest schema, in bytes. It stands in the prompt too, and no model of these has a context of
@@ -58,12 +58,21 @@ fn of_openai(wire: ResponseFormat) -> Result<Option<Format>, ApiError> {
         (ResponseFormatType::JsonSchema, _) => {
             const PARAM: &str = "response_format.json_schema";
             let format = given(wire.json_schema).ok_or_else(|| missing(PARAM))?;
-            check_name(&format!("{PARAM}.name"), &format.name)?;
-            let param = format!("{PARAM}.schema");
-            let object = format.schema.ok_or_else(|| missing(&param))?;
-            schema(&param, object.text()).map(Some)
+            named_schema(PARAM, &format.name, format.schema.as_ref()).map(Some)
         }
     }
+}
+
+/// OpenAI's schema with its name, both in the object at `param`.
+pub(super) fn named_schema(
+    param: &str,
+    name: &str,
+    object: Option<&JsonObject>,
+) -> Result<Format, ApiError> {
+    check_name(&format!("{param}.name"), name)?;
+    let param = format!("{param}.schema");
+    let object = object.ok_or_else(|| missing(&param))?;
+    schema(&param, object.text())
 }
 
 /// vLLM takes both: its Python clients send what pydantic gives them.

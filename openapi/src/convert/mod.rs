@@ -4,12 +4,16 @@ mod chat;
 mod common;
 mod completion;
 mod format;
+mod items;
 mod messages;
 mod model;
+mod responses;
 mod tools;
 
 pub(crate) use chat::chat;
+pub(crate) use common::check_integer;
 pub(crate) use completion::completion;
+pub(crate) use responses::{owner, response};
 
 use rkllama_core::Request;
 use rkllama_http::ApiError;

@@ -18,20 +18,37 @@ use crate::{
 /// Longest name of a function or a schema, in characters: OpenAI's own limit.
 const NAME_LEN_MAX: usize = 64;
 
+/// Where an API has the parts of a tool, for the paths in errors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// Below a tool: its name, description and parameters.
+    function: &'static str,
+    /// Below a choice: the tools that are allowed.
+    allowed: &'static str,
+}
+
+impl Places {
+    /// In objects of their own, as chat completions have them.
+    pub(super) const NESTED: Self = Self { function: ".function", allowed: ".allowed_tools" };
+    /// In the tool and in the choice themselves, as responses have them.
+    pub(super) const FLAT: Self = Self { function: "", allowed: "" };
+}
+
 /// The tools that may be called, and whether one is.
 pub(super) fn tools(
     wire: Option<Vec<wire::Tool>>,
     choice: Option<wire::ToolChoice>,
+    places: Places,
 ) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
     let wire = wire.unwrap_or_default();
     if wire.len() > TOOLS_MAX {
         return Err(array_too_long("tools", TOOLS_MAX, wire.len()));
     }
-    let tools = wire.into_iter().enumerate().map(|(index, wire)| tool(index, wire));
+    let tools = wire.into_iter().enumerate().map(|(index, wire)| tool(index, wire, places));
     let tools = tools.collect::<Result<Vec<_>, _>>()?;
     let mut names = HashSet::new();
     if let Some(index) = tools.iter().position(|tool| !names.insert(&*tool.name)) {
-        let param = format!("tools[{index}].function.name");
+        let param = format!("tools[{index}]{}.name", places.function);
         return Err(invalid(format!(
             "Invalid '{param}': tool names must be unique, and '{}' is there already.",
             tools[index].name
@@ -39,17 +56,18 @@ pub(super) fn tools(
         .code("invalid_value")
         .param(param));
     }
-    choose(tools, choice)
+    choose(tools, choice, places)
 }
 
-fn tool(index: usize, wire: wire::Tool) -> Result<Tool, ApiError> {
+fn tool(index: usize, wire: wire::Tool, places: Places) -> Result<Tool, ApiError> {
     let param = format!("tools[{index}]");
     check_type(&param, wire.kind)?;
-    let function = given(wire.function).ok_or_else(|| missing(&format!("{param}.function")))?;
+    let param = format!("{param}{}", places.function);
+    let function = given(wire.function).ok_or_else(|| missing(&param))?;
     let FunctionDefinition { name, description, parameters, strict } = function;
-    check_name(&format!("{param}.function.name"), &name)?;
+    check_name(&format!("{param}.name"), &name)?;
     if let Some(parameters) = &parameters {
-        check_parameters(&format!("{param}.function.parameters"), &name, parameters.text())?;
+        check_parameters(&format!("{param}.parameters"), &name, parameters.text())?;
     }
     Ok(Tool {
         name,
@@ -111,6 +129,7 @@ fn check_parameters(param: &str, name: &str, text: &str) -> Result<(), ApiError>
 fn choose(
     tools: Vec<Tool>,
     choice: Option<wire::ToolChoice>,
+    places: Places,
 ) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
     let choice = match choice {
         None | Some(wire::ToolChoice::Mode(ToolChoiceMode::Auto)) => {
@@ -130,38 +149,45 @@ fn choose(
     }
     match choice {
         wire::ToolChoice::Mode(_) => Ok((tools, ToolChoice::Required)),
-        wire::ToolChoice::Named(object) => choose_by_name(tools, *object),
+        wire::ToolChoice::Named(object) => choose_by_name(tools, *object, places),
     }
 }
 
 fn choose_by_name(
     tools: Vec<Tool>,
     object: ToolChoiceObject,
+    places: Places,
 ) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
     match object.kind {
         ToolChoiceType::Function => {
-            let name = known(&tools, "tool_choice.function", object.function)?;
+            let param = format!("tool_choice{}", places.function);
+            let name = known(&tools, &param, object.function)?;
             Ok((tools, ToolChoice::Named(name)))
         }
         ToolChoiceType::AllowedTools => {
-            let allowed = given(object.allowed_tools);
-            restrict(tools, allowed.ok_or_else(|| missing("tool_choice.allowed_tools"))?)
+            let param = format!("tool_choice{}", places.allowed);
+            let allowed = given(object.allowed_tools).ok_or_else(|| missing(&param))?;
+            restrict(tools, allowed, &format!("{param}.tools"), places)
         }
         ToolChoiceType::Custom => Err(unsupported_value("tool_choice.type", "custom", "function")),
     }
 }
 
 /// Leaves the tools that are allowed.
-fn restrict(tools: Vec<Tool>, allowed: AllowedTools) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
-    const PARAM: &str = "tool_choice.allowed_tools.tools";
+fn restrict(
+    tools: Vec<Tool>,
+    allowed: AllowedTools,
+    param: &str,
+    places: Places,
+) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
     if allowed.tools.is_empty() {
-        return Err(empty_array(PARAM));
+        return Err(empty_array(param));
     }
     let mut names = HashSet::new();
     for (index, tool) in allowed.tools.into_iter().enumerate() {
-        let param = format!("{PARAM}[{index}]");
+        let param = format!("{param}[{index}]");
         check_type(&param, tool.kind)?;
-        names.insert(known(&tools, &format!("{param}.function"), tool.function)?);
+        names.insert(known(&tools, &format!("{param}{}", places.function), tool.function)?);
     }
     let choice = match allowed.mode {
         AllowedToolsMode::Auto => ToolChoice::Auto,

@@ -32,6 +32,17 @@ impl JsonObject {
         self.0.get()
     }
 
+    /// The same on one line, as the data of an event has to be. In JSON a line feed can stand
+    /// between tokens only.
+    #[must_use]
+    pub fn on_one_line(self) -> Self {
+        if !self.text().contains(['\n', '\r']) {
+            return self;
+        }
+        let line = self.text().replace(['\n', '\r'], " ");
+        RawValue::from_string(line).map_or(self, Self)
+    }
+
     /// The object that `value` is.
     ///
     /// # Errors
@@ -77,6 +88,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<JsonObject>(text).unwrap().text(), text);
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
         assert_eq!(serde_json::from_str::<JsonObject>(&deep).unwrap().text(), deep);
+        let lines = "{\n\t\"a\":\r\n\"\\n\"}";
+        let lines = serde_json::from_str::<JsonObject>(lines).unwrap().on_one_line();
+        assert_eq!(lines.text(), "{ \t\"a\":  \"\\n\"}");
         for other in ["[]", "\"{}\"", "7", "null", "true"] {
             let error = serde_json::from_str::<JsonObject>(other).unwrap_err().to_string();
             assert!(error.contains("expected an object"), "{error}");

@@ -15,6 +15,7 @@ mod parameter;
 mod primitive;
 mod reasoning;
 mod request;
+mod responses;
 mod tool;
 
 pub use answer::{
@@ -37,6 +38,7 @@ pub(crate) use primitive::given;
 pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable};
 pub use reasoning::{ReasoningEffort, ReasoningFormat, Thinking, ThinkingObject, ThinkingType};
 pub use request::{ChatCompletionRequest, Modality, StreamOptions};
+pub use responses::*;
 pub use tool::{
     AllowedTool, AllowedTools, AllowedToolsMode, CalledFunction, FunctionDefinition, FunctionName,
     MessageToolCall, TOOLS_MAX, Tool, ToolChoice, ToolChoiceMode, ToolChoiceObject, ToolChoiceType,

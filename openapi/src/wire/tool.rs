@@ -160,7 +160,7 @@ pub enum ToolChoice {
 }
 
 // `remote = "Self"` leaves these without the trait; the document needs the value only.
-fn serialize_as_json<T: poem_openapi::types::ToJSON, S: serde::Serializer>(
+pub(super) fn serialize_as_json<T: poem_openapi::types::ToJSON, S: serde::Serializer>(
     value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

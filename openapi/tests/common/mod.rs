@@ -23,7 +23,7 @@ use rkllama_core::{
     TextFiles, Timings, ToolCallPiece, Usage,
 };
 use rkllama_http::{Keys, Limits, Metrics};
-use rkllama_openapi::State;
+use rkllama_openapi::{KeptResponses, State};
 
 /// What a scripted generation does next.
 #[derive(Debug, Clone)]
@@ -253,6 +253,7 @@ pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>)
         fallback: Arc::default(),
         version: "1.2.3".to_owned(),
         keys: Keys::default(),
+        responses: KeptResponses::default(),
         strict_parameters: false,
         empty_store_hint: None,
     }
@@ -289,6 +290,13 @@ pub(crate) async fn shown(response: poem::test::TestResponse) -> String {
 pub(crate) fn masked(text: &str) -> String {
     let text = mask(text, "\"id\":\"chatcmpl-", |c| c.is_ascii_hexdigit());
     let text = mask(&text, "\"id\":\"cmpl-", |c| c.is_ascii_hexdigit());
+    let text = ["resp_", "msg_", "rs_", "fc_"]
+        .iter()
+        .fold(text, |text, prefix| mask(&text, prefix, |c| c.is_ascii_hexdigit()));
+    let text = ["created_at", "completed_at"]
+        .iter()
+        .fold(text, |text, field| mask(&text, &format!("\"{field}\":"), |c| c.is_ascii_digit()));
+    let text = mask(&text, "\"call_id\":\"call_", |c| c.is_ascii_hexdigit());
     let text = mask(&text, "\"id\":\"call_", |c| c.is_ascii_hexdigit());
     if text.contains("cmpl-") { mask(&text, "\"created\":", |c| c.is_ascii_digit()) } else { text }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     pub(crate) saved_prompts: SavedPrompts,
+    pub(crate) kept_responses: KeptResponses,
     pub(crate) board: Board,
     /// What the built-in profiles of runtime releases cannot know.
     pub(crate) runtime_profiles: RuntimeProfiles,
@@ -116,6 +117,22 @@ impl Default for SavedPrompts {
     fn default() -> Self {
         let tokens_min = NonZeroUsize::MIN.saturating_add(255);
         Self { max_mb: 1024, tokens_min, days_max: 30 }
+    }
+}
+
+/// Responses of `/v1/responses` that clients can go on from and read again. In memory only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KeptResponses {
+    /// Megabytes for all of them; 0 keeps none.
+    pub(crate) max_mb: u64,
+    /// How many of them.
+    pub(crate) count_max: usize,
+}
+
+impl Default for KeptResponses {
+    fn default() -> Self {
+        Self { max_mb: 32, count_max: 1024 }
     }
 }
 
@@ -205,6 +222,7 @@ impl Config {
             memory: Memory::default(),
             limits: Limits::default(),
             saved_prompts: SavedPrompts::default(),
+            kept_responses: KeptResponses::default(),
             board: Board::default(),
             runtime_profiles: RuntimeProfiles::default(),
         }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use rkllama_core::Model;
 use rkllama_engine::{EngineConfig, MemoryBudget, SavedPromptsConfig, WorkerCommand};
 use rkllama_http::Limits;
+use rkllama_openapi::KeptLimits;
 
 use crate::{board::Cpus, config::Config, worker};
 
@@ -25,6 +26,13 @@ pub(crate) fn http_limits(config: &Config) -> Limits {
         heartbeat: config.limits.heartbeat(),
         ..Limits::default()
     }
+}
+
+/// What responses may be kept.
+pub(crate) fn kept_limits(config: &Config) -> KeptLimits {
+    let wanted = &config.kept_responses;
+    let bytes_max = usize::try_from(megabytes(wanted.max_mb)).unwrap_or(usize::MAX);
+    KeptLimits { count_max: wanted.count_max, bytes_max }
 }
 
 /// The engine's limits.

@@ -12,13 +12,14 @@ use rkllama_core::{Engine, EngineError, Model, Models, Problem};
 use rkllama_engine::{Learned, NpuEngine, RuntimeChoice, Runtimes, WorkerCommand};
 use rkllama_http::{ApiKey, Intake, Keys};
 use rkllama_models::Store;
+use rkllama_openapi::KeptResponses;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use crate::{
     cli::ServeArgs,
     config::Config,
-    engine_config::{engine_config, http_limits},
+    engine_config::{engine_config, http_limits, kept_limits},
     keys, listen,
     log::Log,
     runtimes::Libraries,
@@ -42,6 +43,7 @@ pub(crate) struct Reload {
     pub(crate) intake: Intake,
     pub(crate) fallback: Arc<ArcSwapOption<String>>,
     pub(crate) keys: Keys,
+    pub(crate) responses: KeptResponses,
     /// Where the server listens, which decides whether it may do without keys.
     pub(crate) addresses: Arc<[SocketAddr]>,
     pub(crate) log: Log,
@@ -106,6 +108,7 @@ impl Reload {
         self.engine.reconfigure(engine_config(&config, &preload, self.worker.clone()));
         self.intake.replace(http_limits(&config));
         self.keys.replace(keys);
+        self.responses.limit(kept_limits(&config));
         self.fallback.store(config.fallback.chat.clone().map(Arc::new));
         self.in_force.store(Arc::new(config));
         tracing::info!(changed, "reloaded");

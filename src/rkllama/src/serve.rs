@@ -13,6 +13,7 @@ use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
 use rkllama_http::{Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Store};
+use rkllama_openapi::KeptResponses;
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -28,7 +29,7 @@ use crate::{
     },
     cli::ServeArgs,
     config::Config,
-    engine_config::{engine_config, http_limits, worker_command},
+    engine_config::{engine_config, http_limits, kept_limits, worker_command},
     keys, listen,
     log::Log,
     reload::{CurrentLibraries, Reload, preload_one_after_another, resolve_all},
@@ -108,6 +109,7 @@ async fn serve(
     }
     rescan_in_background(models.clone());
     let fallback = Arc::new(ArcSwapOption::from_pointee(config.fallback.chat.clone()));
+    let responses = KeptResponses::new(kept_limits(&config));
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
         models: models.clone(),
@@ -115,6 +117,7 @@ async fn serve(
         fallback: fallback.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         keys: keys.clone(),
+        responses: responses.clone(),
         strict_parameters: config.strict_parameters,
         empty_store_hint: Some(format!(
             "put a folder with a .rkllm file and its tokenizer into {}",
@@ -139,6 +142,7 @@ async fn serve(
         intake,
         fallback,
         keys,
+        responses,
         addresses,
         log,
     };

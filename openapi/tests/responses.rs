@@ -190,7 +190,7 @@ async fn the_request_is_translated() {
     let chat = chat(&asked);
     assert_eq!(chat.tool_choice, ToolChoice::Named("stop_all".to_owned()));
     assert_eq!((chat.parallel_tool_calls, chat.thinking), (false, Some(false)));
-    assert_eq!(chat.tools[0].strict, true);
+    assert!(chat.tools[0].strict);
     assert_eq!(asked.format, Some(Format::JsonSchema(schema.to_string())));
     assert_eq!((asked.tokens_max, asked.sampling.top_k), (Some(99), Some(3)));
     assert_eq!(asked.stop, ["\n"]);

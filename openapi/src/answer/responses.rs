@@ -133,13 +133,10 @@ impl Composer {
         self.open(item, events);
         let Some(mut item) = self.open.take() else { return };
         let part = ResponsePart::new(self.part_type(kind), "");
-        match self.part_events(kind) {
-            Some((kind, _)) => {
-                let event = self.about(kind, &item);
-                events.push(self.placed(ResponseEvent { part: Some(part.clone()), ..event }));
-            }
-            // OpenAI's clients know parts of messages and of summaries only.
-            None => {}
+        // OpenAI's clients know parts of messages and of summaries only.
+        if let Some((kind, _)) = self.part_events(kind) {
+            let event = self.about(kind, &item);
+            events.push(self.placed(ResponseEvent { part: Some(part.clone()), ..event }));
         }
         parts(&mut item, self.summarised).push(part);
         self.open = Some(item);
@@ -224,8 +221,8 @@ impl Composer {
     }
 
     fn only_thought(&self) -> bool {
-        let items = self.response.output.iter().map(|item| &**item).chain(&self.open);
-        items.fold(true, |only, item| only && item.kind == ResponseItemType::Reasoning)
+        let mut items = self.response.output.iter().map(|item| &**item).chain(&self.open);
+        items.all(|item| item.kind == ResponseItemType::Reasoning)
     }
 
     /// It breaks off: nothing is kept.

@@ -45,7 +45,7 @@ impl Statuses for KeptStatuses {
 /// Both forms of one answer.
 #[derive(ResponseContent)]
 pub(crate) enum ResponseForms {
-    Whole(ApiJson<Response>),
+    Whole(ApiJson<Box<Response>>),
     Events(Sse<ResponseEvent>),
 }
 
@@ -123,7 +123,7 @@ impl ResponsesApi {
         } else {
             let (response, ignored_by_runtime) = whole_response(steps, composer).await?;
             ignored.extend(&ignored_by_runtime);
-            ResponseForms::Whole(ApiJson(response))
+            ResponseForms::Whole(ApiJson(Box::new(response)))
         };
         Ok(ResponseReply::Ok(content, named(&ignored)))
     }
@@ -210,8 +210,7 @@ impl ResponsesApi {
         caller: Caller,
         /// The response's id.
         response_id: Path<String>,
-        /// Most items of the page. Default 20.
-        #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Most items of the page, 1 to 100. Default 20.
         limit: Query<Option<i64>>,
         /// Default `desc`.
         order: Query<Option<ItemOrder>>,

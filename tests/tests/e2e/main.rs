@@ -21,6 +21,7 @@ mod refusals;
 mod regressions;
 mod reload;
 mod residency;
+mod responses;
 mod runtime_choice;
 mod runtimes;
 mod shutdown;

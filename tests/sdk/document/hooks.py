@@ -9,7 +9,11 @@ import json
 import schemathesis
 from openapi_schema_validator import OAS30Validator
 
-CHUNKS = {"/v1/chat/completions": "ChatChunk", "/v1/completions": "CompletionChunk"}
+CHUNKS = {
+    "/v1/chat/completions": "ChatChunk",
+    "/v1/completions": "CompletionChunk",
+    "/v1/responses": "ResponseEvent",
+}
 STREAM = "text/event-stream"
 
 validators = {}
@@ -30,7 +34,8 @@ def events_are_chunks(ctx, response, case):
     if not response.headers.get("content-type", [""])[0].startswith(STREAM):
         return
     *events, _ = response.content.decode().split("\n\n")
-    data = [event.removeprefix("data: ") for event in events if not event.startswith(":")]
+    lines = [line for event in events for line in event.split("\n")]
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     assert data, "a stream without an event"
     for text in data[:-1] if data[-1] == "[DONE]" else data:
         chunk = json.loads(text)

@@ -12,10 +12,13 @@ use poem_openapi::{
     registry::{MetaApi, Registry},
 };
 
-use crate::operations::{ChatApi, CompletionsApi, ModelsApi, ResponsesApi, ServerApi};
+use crate::operations::{
+    ChatApi, CompletionsApi, EmbeddingsApi, ModelsApi, ResponsesApi, ServerApi,
+};
 
 /// All operations.
-pub(crate) type Operations = (ChatApi, CompletionsApi, ResponsesApi, ModelsApi, ServerApi);
+pub(crate) type Operations =
+    (ChatApi, CompletionsApi, ResponsesApi, EmbeddingsApi, ModelsApi, ServerApi);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.

@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
-    ContentPartType, CreateResponse, Modality, Nullable, StreamOptions, StructuredOutputs,
-    TruncationMode,
+    ContentPartType, CreateResponse, EmbeddingRequest, Modality, Nullable, StreamOptions,
+    StructuredOutputs, TruncationMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -228,6 +228,17 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
     ignored("function_call", |r| r.function_call.is_some(), "deprecated form of `tool_choice`"),
 ];
 
+/// The fields of a request for embeddings.
+const EMBEDDING: &[Field<EmbeddingRequest>] = &[
+    honoured("model", "absent: the fallback for embeddings, else the only model, else 400"),
+    honoured("input", "a text, token ids, or an array of either, at most 2048; none empty"),
+    honoured("encoding_format", "`float`, `base64`"),
+    honoured("dimensions", "from 1 to the model's own"),
+    honoured("truncate", "not OpenAI's; true: an input that is too long loses its end"),
+    honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
+    ignored("user", |r| r.user.is_some(), "users are not told apart"),
+];
+
 /// A request for a response: what is OpenAI's.
 const RESPONSE: &[Field<CreateResponse>] = &[
     honoured("model", "absent: the fallback, else the only model, else 400"),
@@ -413,6 +424,10 @@ impl Fields for CompletionRequest {
     const TABLES: [&'static [Field<Self>]; 2] = [COMPLETION, COMPLETION_COMMON];
 }
 
+impl Fields for EmbeddingRequest {
+    const TABLES: [&'static [Field<Self>]; 2] = [EMBEDDING, &[]];
+}
+
 impl Fields for CreateResponse {
     const TABLES: [&'static [Field<Self>]; 2] = [RESPONSE, RESPONSE_EXTENSIONS];
 }
@@ -466,6 +481,8 @@ pub fn coverage() -> String {
     heading(&mut text, "POST /v1/responses");
     rows(&mut text, "", RESPONSE);
     rows(&mut text, "", RESPONSE_EXTENSIONS);
+    heading(&mut text, "POST /v1/embeddings");
+    rows(&mut text, "", EMBEDDING);
     text.push_str(include_str!("guide.md"));
     text
 }

@@ -37,7 +37,7 @@ pub use shape::OpenAiShape;
 use answer::Envelope;
 use convert::Checked;
 use document::Operations;
-use operations::{ChatApi, CompletionsApi, ModelsApi, ResponsesApi, ServerApi};
+use operations::{ChatApi, CompletionsApi, EmbeddingsApi, ModelsApi, ResponsesApi, ServerApi};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -48,9 +48,8 @@ pub struct State {
     pub models: Arc<dyn Models>,
     /// What is counted: by the engine, and here by route.
     pub metrics: Arc<Metrics>,
-    /// The model that answers for names nobody knows and for requests without one. May change
-    /// while the server runs.
-    pub fallback: Arc<ArcSwapOption<String>>,
+    /// The models that answer for names nobody knows and for requests without one.
+    pub fallback: Arc<Fallbacks>,
     /// The server's version.
     pub version: String,
     /// The keys that let clients in; without any everybody is let in.
@@ -61,6 +60,16 @@ pub struct State {
     pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
     pub empty_store_hint: Option<String>,
+}
+
+/// Models by what is asked of them, each for names nobody knows and for requests without one. May
+/// change while the server runs.
+#[derive(Debug, Default)]
+pub struct Fallbacks {
+    /// For answers.
+    pub chat: ArcSwapOption<String>,
+    /// For embeddings.
+    pub embed: ArcSwapOption<String>,
 }
 
 impl State {
@@ -94,6 +103,7 @@ pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Re
         ChatApi { state: state.clone(), intake: intake.clone() },
         CompletionsApi { state: state.clone(), intake: intake.clone() },
         ResponsesApi { state: state.clone(), intake: intake.clone() },
+        EmbeddingsApi { state: state.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
     ));

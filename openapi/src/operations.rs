@@ -1,5 +1,6 @@
 //! The operations of `/v1`: verify, convert, send.
 
+mod embeddings;
 mod responses;
 
 use std::sync::Arc;
@@ -26,12 +27,15 @@ enum Tag {
     Completions,
     /// Answers that the server keeps.
     Responses,
+    /// Texts as vectors.
+    Embeddings,
     /// The models on this server.
     Models,
     /// The server itself.
     Server,
 }
 
+pub(crate) use embeddings::EmbeddingsApi;
 pub(crate) use responses::ResponsesApi;
 
 /// The operations about conversations.

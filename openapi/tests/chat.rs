@@ -16,7 +16,7 @@ use poem::{
     test::{TestClient, TestResponse},
 };
 use rkllama_core::{EngineError, Finish, ModelError, Role, Sampling};
-use rkllama_openapi::State;
+use rkllama_openapi::{Fallbacks, State};
 use serde_json::{Value, json};
 
 async fn post(state: State, request: &Value) -> TestResponse {
@@ -466,7 +466,8 @@ async fn a_single_stop_text_and_switched_off_sampling() {
 #[tokio::test]
 async fn an_unknown_fallback_is_not_named_to_whom_asked_for_another() {
     let models = ListedModels::of([model("tiny"), model("other")]);
-    let fallback = Arc::new(ArcSwapOption::from_pointee("gone".to_owned()));
+    let chat = ArcSwapOption::from_pointee("gone".to_owned());
+    let fallback = Arc::new(Fallbacks { chat, ..Fallbacks::default() });
     let state = State { fallback, ..state_with(ScriptedEngine::playing(hello()), models) };
     let answer = shown(post(state, &hi(json!({"model": "gpt-4"}))).await).await;
     assert!(answer.starts_with("404") && answer.contains("`gpt-4`"), "{answer}");
@@ -528,7 +529,8 @@ async fn the_model_is_found() {
     ];
     for (models, fallback, asked, expected) in cases {
         let engine = ScriptedEngine::playing(hello());
-        let fallback = Arc::new(ArcSwapOption::from_pointee(fallback.map(str::to_owned)));
+        let chat = ArcSwapOption::from_pointee(fallback.map(str::to_owned));
+        let fallback = Arc::new(Fallbacks { chat, ..Fallbacks::default() });
         let state = State { fallback, ..state_with(Arc::clone(&engine), models) };
         let response = post(state, &hi(json!({"model": asked}))).await;
         let answer = response.json().await.value().deserialize::<Value>();

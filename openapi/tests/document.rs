@@ -46,6 +46,7 @@ fn the_yaml_says_the_same() {
         "deleteResponse",
         "cancelResponse",
         "listInputItems",
+        "createEmbedding",
         "listModels",
         "retrieveModel",
         "getHealth",
@@ -74,13 +75,16 @@ fn every_field_of_the_schema_has_a_class() {
         ("text.", "ResponseText"),
         ("reasoning.", "ResponseReasoning"),
     ];
+    let embedding = [("", "EmbeddingRequest")];
     for (operation, own) in [
         ("POST /v1/chat/completions", chat.as_slice()),
         ("POST /v1/completions", completion.as_slice()),
         ("POST /v1/responses", response.as_slice()),
+        ("POST /v1/embeddings", embedding.as_slice()),
     ] {
         let mut published = BTreeSet::new();
-        let common = if operation.ends_with("responses") { &[][..] } else { &common };
+        let answers = operation.ends_with("completions");
+        let common = if answers { common.as_slice() } else { &[] };
         for (prefix, schema) in own.iter().chain(common) {
             let properties = &document["components"]["schemas"][schema]["properties"];
             published.extend(keys(properties).map(|name| format!("{prefix}{name}")));
@@ -107,6 +111,7 @@ fn every_field_of_openai_is_in_our_schema() {
         ("ChatCompletionRequest", chat.as_slice(), 30),
         ("CompletionRequest", ["CreateCompletionRequest"].as_slice(), 17),
         ("CreateResponse", response.as_slice(), 28),
+        ("EmbeddingRequest", ["CreateEmbeddingRequest"].as_slice(), 4),
     ] {
         let openai = openai();
         let ours: BTreeSet<_> =

@@ -11,6 +11,7 @@
 
 mod chat;
 mod completion;
+mod embedding;
 mod responses;
 mod runs;
 mod tally;
@@ -27,6 +28,7 @@ use crate::{failure, shape};
 
 pub(crate) use chat::{ChatWriter, whole_chat};
 pub(crate) use completion::{CompletionWriter, Echoes, whole_completion};
+pub(crate) use embedding::embeddings;
 pub(crate) use responses::{Composer, Keep, whole_response};
 pub(crate) use runs::{Choice, Step, Steps, Whole, in_turn, whole};
 pub(crate) use tally::{Tally, Work};

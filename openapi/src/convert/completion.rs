@@ -40,7 +40,7 @@ pub(crate) fn completion(
     let (sampling, stop, keep_alive) = (common.sampling()?, common.stop()?, common.keep_alive()?);
     let n = common.n()?;
     let format = format(given(wire.response_format.take()), &mut common)?;
-    let prompts = prompts(wire.prompt)?;
+    let prompts = prompts("prompt", wire.prompt, PROMPTS_MAX)?;
     let echoes = if wire.echo == Some(true) { echoes(&prompts)? } else { Vec::new() };
     let prompts = match wire.suffix.filter(|suffix| !suffix.is_empty()) {
         Some(suffix) => infills(prompts, &suffix)?,
@@ -78,22 +78,27 @@ pub(crate) fn completion(
     })
 }
 
-fn prompts(wire: CompletionPrompt) -> Result<Vec<Prompt>, ApiError> {
+/// The prompts that stand in `param`: at least one, at most `count_max`.
+pub(super) fn prompts(
+    param: &str,
+    wire: CompletionPrompt,
+    count_max: usize,
+) -> Result<Vec<Prompt>, ApiError> {
     let prompts: Vec<_> = match wire {
         CompletionPrompt::Text(text) => vec![Prompt::Text(text)],
         CompletionPrompt::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-        CompletionPrompt::Tokens(ids) => vec![tokens("prompt", ids)?],
+        CompletionPrompt::Tokens(ids) => vec![tokens(param, ids)?],
         CompletionPrompt::TokenArrays(arrays) => {
             let arrays = arrays.into_iter().enumerate();
-            let prompts = arrays.map(|(index, ids)| tokens(&format!("prompt[{index}]"), ids));
+            let prompts = arrays.map(|(index, ids)| tokens(&format!("{param}[{index}]"), ids));
             prompts.collect::<Result<_, _>>()?
         }
     };
     if prompts.is_empty() {
-        return Err(empty_array("prompt"));
+        return Err(empty_array(param));
     }
-    if prompts.len() > PROMPTS_MAX {
-        return Err(array_too_long("prompt", PROMPTS_MAX, prompts.len()));
+    if prompts.len() > count_max {
+        return Err(array_too_long(param, count_max, prompts.len()));
     }
     Ok(prompts)
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod common;
 mod completion;
+mod embedding;
 mod format;
 mod items;
 mod messages;
@@ -13,6 +14,7 @@ mod tools;
 pub(crate) use chat::chat;
 pub(crate) use common::check_integer;
 pub(crate) use completion::completion;
+pub(crate) use embedding::{CheckedEmbedding, embedding};
 pub(crate) use responses::{owner, response};
 
 use rkllama_core::Request;

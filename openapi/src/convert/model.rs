@@ -2,22 +2,41 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rkllama_core::{Model, ModelError, ModelState};
 use rkllama_http::ApiError;
 
 use crate::{State, failure, refusal::missing};
 
-/// The model and the name under which it answers.
+/// The model that is to answer, and the name under which it does.
 pub(super) fn resolve(
     name: Option<String>,
     state: &State,
 ) -> Result<(Arc<Model>, String), ApiError> {
+    resolve_or(name, &state.fallback.chat, state)
+}
+
+/// The model that is to read a text into a vector, and the name under which it does.
+pub(super) fn resolve_for_embedding(
+    name: Option<String>,
+    state: &State,
+) -> Result<(Arc<Model>, String), ApiError> {
+    resolve_or(name, &state.fallback.embed, state)
+}
+
+fn resolve_or(
+    name: Option<String>,
+    fallback: &ArcSwapOption<String>,
+    state: &State,
+) -> Result<(Arc<Model>, String), ApiError> {
+    let fallback = fallback.load();
+    let fallback = fallback.as_ref().map(|name| name.as_str());
     let Some(name) = name.filter(|name| !name.is_empty()) else {
-        let model = default_model(state)?;
+        let model = default_model(fallback, state)?;
         let name = model.id.clone();
         return Ok((model, name));
     };
-    let model = match (state.models.resolve(&name), &*state.fallback.load()) {
+    let model = match (state.models.resolve(&name), fallback) {
         (Err(asked @ ModelError::NotFound { .. }), Some(fallback)) => {
             match state.models.resolve(fallback) {
                 // The client knows its own name and not the fallback's.
@@ -31,8 +50,8 @@ pub(super) fn resolve(
 }
 
 /// The model of a request that names none.
-fn default_model(state: &State) -> Result<Arc<Model>, ApiError> {
-    if let Some(fallback) = &*state.fallback.load() {
+fn default_model(fallback: Option<&str>, state: &State) -> Result<Arc<Model>, ApiError> {
+    if let Some(fallback) = fallback {
         return usable(state.models.resolve(fallback), state);
     }
     let all = state.models.list();

@@ -6,6 +6,7 @@
 
 mod answer;
 mod completion;
+mod embedding;
 mod format;
 mod health;
 mod json;
@@ -27,6 +28,10 @@ pub use answer::{
 pub use completion::{
     Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
     CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
+};
+pub use embedding::{
+    EMBEDDING_INPUTS_MAX, EmbeddingInput, EmbeddingList, EmbeddingListObject, EmbeddingObject,
+    EmbeddingObjectName, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat,
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};

@@ -18,9 +18,9 @@ use std::{
 
 use futures_core::Stream;
 use rkllama_core::{
-    Chat, Engine, EngineError, Event, Finish, Finished, Generation, Message, Model, ModelError,
-    ModelRuntime, ModelState, Models, Problem, Prompt, Request, Resident, Sampling, Started,
-    TextFiles, Timings, ToolCallPiece, Usage,
+    Chat, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish,
+    Finished, Generation, Message, Model, ModelError, ModelRuntime, ModelState, Models, Problem,
+    Prompt, Request, Resident, Sampling, Started, TextFiles, Timings, ToolCallPiece, Usage,
 };
 use rkllama_http::{Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
@@ -50,6 +50,9 @@ pub(crate) struct ScriptedEngine {
     /// Generations that have been begun and not dropped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) requests: Mutex<Vec<Request>>,
+    /// The vectors of inputs, one after the other; none is left where they are to hang.
+    pub(crate) embeddings: Option<Result<Vec<Embedding>, EmbedError>>,
+    pub(crate) embed_requests: Mutex<Vec<EmbedRequest>>,
 }
 
 impl ScriptedEngine {
@@ -101,6 +104,17 @@ impl Engine for ScriptedEngine {
             }
         });
         Box::pin(Running { steps, count: Arc::clone(&self.running) })
+    }
+
+    fn embed(&self, request: EmbedRequest) -> Embeddings {
+        self.embed_requests.lock().unwrap().push(request);
+        let embeddings = self.embeddings.clone();
+        Box::pin(async move {
+            match embeddings {
+                Some(embeddings) => embeddings,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn check(&self, model: &Model) -> Result<(), EngineError> {
@@ -230,6 +244,7 @@ pub(crate) fn model(id: &str) -> Model {
         sampling: Sampling::default(),
         tokens_max: Some(512),
         runtime: None,
+        pooling: None,
         state: ModelState::Ready,
     }
 }

@@ -8,10 +8,13 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{EngineError, Event, Model, Request};
+use crate::{EmbedError, EmbedRequest, Embedding, EngineError, Event, Model, Request};
 
 /// A running or waiting generation. Dropping it cancels: it leaves the queue, or aborts the run.
 pub type Generation = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
+
+/// Vectors in the making, in the order of the inputs. Dropping it cancels.
+pub type Embeddings = Pin<Box<dyn Future<Output = Result<Vec<Embedding>, EmbedError>> + Send>>;
 
 /// Something that keeps the server from doing its work well, in words for its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,9 @@ pub struct Resident {
 pub trait Engine: Send + Sync + 'static {
     /// Begins to answer. Returns at once; errors are the stream's first item.
     fn generate(&self, request: Request) -> Generation;
+
+    /// Begins to read texts into vectors. Returns at once.
+    fn embed(&self, request: EmbedRequest) -> Embeddings;
 
     /// Whether a request for this model can be taken, as far as can be told without trying.
     ///

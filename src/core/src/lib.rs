@@ -4,6 +4,7 @@
 //! no I/O. Whoever adds a type here adds it for all APIs at once.
 #![forbid(unsafe_code)]
 
+mod embedding;
 mod engine;
 mod error;
 mod event;
@@ -15,7 +16,8 @@ mod request;
 mod sampling;
 mod tool;
 
-pub use engine::{Engine, Generation, LoadState, ModelRuntime, Problem, Resident};
+pub use embedding::{EmbedError, EmbedInput, EmbedRequest, Embedding, Pooling};
+pub use engine::{Embeddings, Engine, Generation, LoadState, ModelRuntime, Problem, Resident};
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};

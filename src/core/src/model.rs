@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{ModelError, Sampling};
+use crate::{ModelError, Pooling, Sampling};
 
 /// A model on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Model {
     pub tokens_max: Option<u32>,
     /// The runtime release the manifest asks for, such as `1.2.3`.
     pub runtime: Option<String>,
+    /// How it makes a vector of a text, where its manifest says that it is made for that.
+    pub pooling: Option<Pooling>,
     /// Whether it can be run.
     pub state: ModelState,
 }

@@ -77,8 +77,8 @@ impl Answer {
             }
             Reply::Piece { token, text, tokens } => Ok(self.piece(token, &text, tokens)),
             Reply::End { finish, tokens } => Ok(self.end(finish, tokens)),
-            // Only a job without a prompt is answered so.
-            Reply::Loaded => Ok(Vec::new()),
+            // Only jobs that want no answer are answered so.
+            Reply::Loaded | Reply::Embedding(_) => Ok(Vec::new()),
             Reply::Failed(error) => Err(error),
         }
     }

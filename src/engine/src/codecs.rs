@@ -202,6 +202,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             runtime: None,
+            pooling: None,
             state,
         }
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use rkllama_core::{
-    Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime, Models, Observer, Problem,
-    Request, Resident, Sampling,
+    EmbedRequest, Embeddings, Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime,
+    Models, Observer, Problem, Request, Resident, Sampling,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     codecs::Codecs,
     config::EngineConfig,
-    generation,
+    embedding, generation,
     kv::{SavedPrompts, SavedPromptsConfig},
     queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
     residency::Residency,
@@ -130,6 +130,7 @@ impl NpuEngine {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
+            pooling: None,
             steering: None,
             keep_alive,
             client: OPERATOR.into(),
@@ -168,6 +169,10 @@ impl NpuEngine {
 impl Engine for NpuEngine {
     fn generate(&self, request: Request) -> Generation {
         generation::start(Arc::clone(&self.inner), request)
+    }
+
+    fn embed(&self, request: EmbedRequest) -> Embeddings {
+        embedding::start(Arc::clone(&self.inner), request)
     }
 
     fn check(&self, model: &Model) -> Result<(), EngineError> {
@@ -403,6 +408,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             runtime: None,
+            pooling: None,
             state: ModelState::Ready,
         })
     }
@@ -415,6 +421,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
+            pooling: None,
             steering: None,
             keep_alive: None,
             client: "somebody".into(),

@@ -64,7 +64,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
         }
         let mut waiting = report.watch(admit(&engine, &request, prompt))?;
         report.queued(waiting.position);
-        let first = report.watch(waiting.turn(&engine, &request).await)?;
+        let first = report.watch(waiting.turn(&engine, &request.model).await)?;
         let mut replies = waiting.replies;
         let mut next = Some(first);
         loop {
@@ -175,23 +175,38 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
 }
 
 /// A request that waits for its turn.
-struct Waiting {
-    replies: mpsc::Receiver<Reply>,
+pub(crate) struct Waiting {
+    pub(crate) replies: mpsc::Receiver<Reply>,
     ticket: Option<Ticket>,
     /// Requests that stood before it when it came.
-    position: usize,
+    pub(crate) position: usize,
     began: Instant,
 }
 
 impl Waiting {
+    /// Stands in the queue of its model, if there is room.
+    pub(crate) fn admit(
+        engine: &Inner,
+        model: &Arc<Model>,
+        job: Job,
+        replies: mpsc::Receiver<Reply>,
+    ) -> Result<Self, EngineError> {
+        let (ticket, position) = engine.admit(model, job)?;
+        Ok(Self { replies, ticket: Some(ticket), position, began: Instant::now() })
+    }
+
     /// The first reply, when the turn has come.
-    async fn turn(&mut self, engine: &Inner, request: &Request) -> Result<Reply, EngineError> {
+    pub(crate) async fn turn(
+        &mut self,
+        engine: &Inner,
+        model: &Arc<Model>,
+    ) -> Result<Reply, EngineError> {
         let reply = timeout(engine.config().queue_timeout, self.replies.recv()).await;
         self.ticket = None;
         match reply {
-            Ok(reply) => reply.ok_or_else(|| engine.gone(&request.model)),
+            Ok(reply) => reply.ok_or_else(|| engine.gone(model)),
             Err(_) => Err(EngineError::QueueTimeout {
-                model: request.model.id.clone(),
+                model: model.id.clone(),
                 waited_s: self.began.elapsed().as_secs(),
             }),
         }
@@ -209,14 +224,14 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
         shared_prefix: prompt.shared_prefix,
         stop_tokens: prompt.stop_tokens,
         steering: prompt.steering,
+        pooling: None,
         sampling: request.sampling,
         tokens_max,
         keep_alive: request.keep_alive,
         client: Arc::clone(&request.client),
         reply,
     };
-    let (ticket, position) = engine.admit(model, job)?;
-    Ok(Waiting { replies, ticket: Some(ticket), position, began: Instant::now() })
+    Waiting::admit(engine, model, job, replies)
 }
 
 fn count(tokens: &[i32]) -> u32 {

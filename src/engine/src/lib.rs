@@ -10,6 +10,7 @@ mod answer;
 mod codecs;
 mod config;
 mod crash_record;
+mod embedding;
 mod encoding;
 mod engine;
 mod generation;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
+use rkllama_protocol::Pooling;
 use tokio::sync::{Notify, mpsc};
 
 use crate::steering::Steering;
@@ -44,6 +45,8 @@ pub(crate) enum Reply {
     },
     /// The model is loaded; the answer to a job without a prompt.
     Loaded,
+    /// The vector of the text; the answer to a job that wants one.
+    Embedding(Vec<f32>),
     /// It cannot begin or go on.
     Failed(EngineError),
 }
@@ -56,6 +59,8 @@ pub(crate) struct Job {
     /// The beginning that it has in common with other conversations of the same application: the
     /// operator's words and the list of tools. Not empty, and shorter than the prompt.
     pub(crate) shared_prefix: Option<Arc<[i32]>>,
+    /// A vector of the tokens is wanted, and no answer to them.
+    pub(crate) pooling: Option<Pooling>,
     /// What the client said.
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: Option<u32>,
@@ -233,6 +238,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
+            pooling: None,
             steering: None,
             keep_alive: None,
             client: client.into(),

@@ -66,8 +66,16 @@ impl Report {
                 self.first_at.get_or_insert_with(Instant::now);
                 self.completion_tokens = self.completion_tokens.saturating_add(*tokens);
             }
+            Reply::Embedding(_) => {
+                self.first_at.get_or_insert_with(Instant::now);
+            }
             Reply::End { .. } | Reply::Loaded | Reply::Failed(_) => {}
         }
+    }
+
+    /// Nothing was begun, and there is nothing to tell.
+    pub(crate) fn forget(mut self) {
+        self.done = true;
     }
 
     /// Passes a result on; an error is the end.
@@ -225,6 +233,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             runtime: None,
+            pooling: None,
             state: ModelState::Ready,
         };
         let mut report = Report::new(Arc::clone(heard) as Arc<dyn Observer>, Arc::new(model));

@@ -1,7 +1,7 @@
 //! One run on a loaded model, from `Generate` to `End`.
 
 use rkllama_core::Finish;
-use rkllama_protocol::{End, FromWorker, Generate, Piece, Stats, ToWorker};
+use rkllama_protocol::{End, FromWorker, Order, Piece, Stats, ToWorker};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ impl Listener for Nobody {
 
 /// A run and what bounds it.
 pub(crate) struct Run<'a> {
-    pub(crate) generate: Generate,
+    pub(crate) order: Order,
     /// Whose leaving ends it.
     pub(crate) job: &'a Job,
     pub(crate) listener: &'a mut dyn Listener,
@@ -61,19 +61,22 @@ pub(crate) struct Ran {
     /// Ids of all that was generated, negative where the runtime gave none; `None` when the run
     /// failed or was not waited for.
     pub(crate) generated: Option<Vec<i32>>,
+    /// The vector of a text that was read.
+    pub(crate) vector: Option<Vec<f32>>,
     /// Counts of the runtime.
     pub(crate) stats: Stats,
 }
 
 impl Ran {
     fn unknown(outcome: Outcome) -> Self {
-        Self { outcome, generated: None, stats: Stats::default() }
+        Self { outcome, generated: None, vector: None, stats: Stats::default() }
     }
 }
 
 /// A run as it goes.
 struct Course {
     generated: Vec<i32>,
+    vector: Option<Vec<f32>>,
     deadline: Instant,
     is_aborting: bool,
     is_stopped: bool,
@@ -83,13 +86,18 @@ impl Run<'_> {
     /// Drives the run to its end. `Err` means that the worker is lost: the text says why if this
     /// side knows, else the exit status will.
     pub(crate) async fn drive(self, worker: &mut Worker) -> Result<Ran, Option<String>> {
-        let run = self.generate.run;
+        let run = self.order.run();
         let log_mark = worker.log().mark();
-        let deadline = Instant::now() + self.config.first_token_timeout(self.generate.tokens.len());
-        worker.send(&ToWorker::Generate(self.generate)).await.map_err(|_| None)?;
+        let deadline = Instant::now() + self.config.first_token_timeout(self.order.tokens());
+        worker.send(&ToWorker::Run(self.order)).await.map_err(|_| None)?;
 
-        let mut course =
-            Course { generated: Vec::new(), deadline, is_aborting: false, is_stopped: false };
+        let mut course = Course {
+            generated: Vec::new(),
+            vector: None,
+            deadline,
+            is_aborting: false,
+            is_stopped: false,
+        };
         loop {
             tokio::select! {
                 biased;
@@ -103,6 +111,10 @@ impl Run<'_> {
                                 course.abort(run, self.config, worker).await?;
                             }
                         }
+                    }
+                    Ok(Some(FromWorker::Embedding(embedding))) if embedding.run == run => {
+                        course.vector = Some(embedding.vector);
+                        course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::End(end))) if end.run() == run => {
                         return Ok(course.finish(end, worker, log_mark).await);
@@ -160,6 +172,6 @@ impl Course {
         let outcome = if self.is_stopped { Outcome::Stopped } else { outcome };
         let mut generated = self.generated;
         generated.extend(&stats.unsent);
-        Ran { outcome, generated: Some(generated), stats }
+        Ran { outcome, generated: Some(generated), vector: self.vector, stats }
     }
 }

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use rkllama_core::{EngineError, Finish, Model, PromptTokens, Sampling};
-use rkllama_protocol::{Generate, KvOrders, Piece, RunSampling};
+use rkllama_protocol::{Embed, Generate, KvOrders, Order, Piece, Pooling, RunSampling};
 use rkllama_text::grammar::GrammarError;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -94,6 +94,9 @@ impl Turn<'_> {
             fail(self.job, self.context_exceeded());
             return Ok(After::Ready);
         }
+        if let Some(pooling) = self.job.pooling {
+            return self.read(pooling).await;
+        }
         if let Some(after) = self.flush_stale_token().await? {
             return Ok(after);
         }
@@ -110,6 +113,27 @@ impl Turn<'_> {
             Some(steering) => self.steer(steering, tokens_max).await,
         };
         answered.map_err(|what| Lost { what, over_saved_prompt: false })
+    }
+
+    /// The vector of a text.
+    async fn read(&mut self, pooling: Pooling) -> Result<After, Lost> {
+        let job = self.job;
+        send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
+        *self.runs += 1;
+        let embed = Embed { run: *self.runs, tokens: job.tokens.clone(), pooling };
+        let ran = self.drive(Order::Embed(embed), &mut Nobody).await;
+        let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
+        match (ran.outcome, ran.vector) {
+            (Outcome::Ended(_) | Outcome::Stopped, Some(vector)) => {
+                send(job, Reply::Embedding(vector));
+                Ok(After::Answered)
+            }
+            (Outcome::Ended(_) | Outcome::Stopped, None) => {
+                let reason = "the worker sent no vector".to_owned();
+                Ok(self.broken_off(Outcome::Failed(reason)))
+            }
+            (outcome, _) => Ok(self.broken_off(outcome)),
+        }
     }
 
     /// An answer as the model gives it.
@@ -246,17 +270,7 @@ impl Turn<'_> {
         prompt: &[i32],
         listener: &mut dyn Listener,
     ) -> Result<Ran, Option<String>> {
-        let run = Run {
-            generate,
-            job: self.job,
-            listener,
-            model: &self.model.id,
-            config: self.config,
-            stop: self.stop,
-        };
-        self.resident.ledger.doubt();
-        let ran = run.drive(&mut self.resident.worker).await?;
-        self.resident.is_aborted = ran.stats.aborted;
+        let ran = self.drive(Order::Generate(generate), listener).await?;
         if let Some(generated) = &ran.generated {
             self.resident.ledger.settle(LedgerEntry {
                 prompt,
@@ -268,6 +282,26 @@ impl Turn<'_> {
         if let Some(computed) = ran.stats.computed_tokens {
             tracing::debug!(model = self.model.id, prompt = prompt.len(), computed, "prefill");
         }
+        Ok(ran)
+    }
+
+    /// Drives a run, of which nobody knows what it leaves in the KV cache.
+    async fn drive(
+        &mut self,
+        order: Order,
+        listener: &mut dyn Listener,
+    ) -> Result<Ran, Option<String>> {
+        let run = Run {
+            order,
+            job: self.job,
+            listener,
+            model: &self.model.id,
+            config: self.config,
+            stop: self.stop,
+        };
+        self.resident.ledger.doubt();
+        let ran = run.drive(&mut self.resident.worker).await?;
+        self.resident.is_aborted = ran.stats.aborted;
         Ok(ran)
     }
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use rkllama_core::{
-    Account, Engine, EngineError, Finish, Generation, Happened, LoadState, Model, ModelError,
-    ModelState, Models, Observer, Outcome, Problem, Request, Resident, RunAccount, Sampling,
-    TextFiles, Timings, Usage,
+    Account, EmbedRequest, Embeddings, Engine, EngineError, Finish, Generation, Happened,
+    LoadState, Model, ModelError, ModelState, Models, Observer, Outcome, Problem, Request,
+    Resident, RunAccount, Sampling, TextFiles, Timings, Usage,
 };
 use rkllama_http::Metrics;
 
@@ -24,6 +24,10 @@ struct World {
 
 impl Engine for World {
     fn generate(&self, _: Request) -> Generation {
+        unreachable!("metrics ask for nothing")
+    }
+
+    fn embed(&self, _: EmbedRequest) -> Embeddings {
         unreachable!("metrics ask for nothing")
     }
 
@@ -92,6 +96,7 @@ fn model(id: &str) -> Model {
         sampling: Sampling::default(),
         tokens_max: None,
         runtime: None,
+        pooling: None,
         state: ModelState::Ready,
     }
 }

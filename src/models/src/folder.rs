@@ -79,6 +79,7 @@ impl Folder {
             sampling: settings.sampling,
             tokens_max: settings.tokens_max,
             runtime: settings.runtime,
+            pooling: settings.pooling,
             state,
         };
         Some(Self {

@@ -3,6 +3,7 @@
 //! Strict, because a misspelt key that is silently ignored costs an evening: anything unknown or
 //! of the wrong type is an error with the line it stands on.
 
+use rkllama_core::Pooling;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -19,10 +20,30 @@ struct Manifest {
     max_tokens: Option<Spanned<u32>>,
     memory_mb: Option<Spanned<u32>>,
     runtime: Option<String>,
+    pooling: Option<PoolingName>,
     aliases: Vec<String>,
     tool_format: Option<String>,
     reasoning_format: Option<String>,
     sampling: SamplingTable,
+}
+
+/// The ways that [`Pooling`] knows, as the manifest writes them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PoolingName {
+    Last,
+    Mean,
+    Cls,
+}
+
+impl From<PoolingName> for Pooling {
+    fn from(name: PoolingName) -> Self {
+        match name {
+            PoolingName::Last => Self::Last,
+            PoolingName::Mean => Self::Mean,
+            PoolingName::Cls => Self::Cls,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +67,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         |reason: Result<_, String>, at: usize| reason.map_err(|reason| error_at(text, at, &reason));
     let mut settings = Settings {
         runtime: manifest.runtime,
+        pooling: manifest.pooling.map(Pooling::from),
         aliases: manifest.aliases,
         tool_format: manifest.tool_format,
         reasoning_format: manifest.reasoning_format,
@@ -104,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\n\
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\npooling = 'mean'\n\
             aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
         let expected = Settings {
@@ -113,6 +135,7 @@ mod tests {
             tokens_max: Some(512),
             memory_bytes: Some(2_000_000_000),
             runtime: Some("1.2.3".to_owned()),
+            pooling: Some(Pooling::Mean),
             aliases: vec!["a".to_owned(), "b".to_owned()],
             tool_format: Some("hermes".to_owned()),
             reasoning_format: Some("think".to_owned()),
@@ -145,6 +168,7 @@ mod tests {
     #[case::context_large("context_large", "context_length = 40960")]
     #[case::context_zero("context_zero", "context_length = 0")]
     #[case::tokens("tokens", "max_tokens = 0")]
+    #[case::pooling("pooling", "pooling = 'first'")]
     #[case::parent("parent", "file = '../a.rkllm'")]
     fn a_bad_manifest_is_named_with_line_and_key(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(format!("manifest_{name}"), parse(text).unwrap_err());

@@ -69,6 +69,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             runtime: None,
+            pooling: None,
             state: ModelState::Ready,
         });
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();

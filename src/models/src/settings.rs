@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use rkllama_core::Sampling;
+use rkllama_core::{Pooling, Sampling};
 
 /// Settings as far as one file states them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +13,7 @@ pub(crate) struct Settings {
     pub(crate) tokens_max: Option<u32>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) runtime: Option<String>,
+    pub(crate) pooling: Option<Pooling>,
     pub(crate) aliases: Vec<String>,
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
@@ -30,6 +31,7 @@ impl Settings {
             tokens_max: self.tokens_max.or(lower.tokens_max),
             memory_bytes: self.memory_bytes.or(lower.memory_bytes),
             runtime: self.runtime.or(lower.runtime),
+            pooling: self.pooling.or(lower.pooling),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
             tool_format: self.tool_format.or(lower.tool_format),
             reasoning_format: self.reasoning_format.or(lower.reasoning_format),

@@ -89,6 +89,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         sampling: Sampling::default(),
         tokens_max: None,
         runtime: None,
+        pooling: None,
         state: ModelState::Ready,
     };
     assert_eq!(root.model("a"), expected);

@@ -9,7 +9,7 @@ use std::{
     any::Any,
     ffi::{CStr, c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
-    thread,
+    slice, thread,
 };
 
 use crate::{
@@ -45,9 +45,24 @@ pub struct Perf {
     pub memory_mb: f32,
 }
 
-/// Who receives the pieces. `Send`, because nothing promises that the library calls back on the
-/// thread that called it.
-pub(crate) type Receiver<'a> = &'a mut (dyn FnMut(Piece<'_>) + Send);
+/// The last hidden layer over some tokens, valid inside the receiver's call only: a row of numbers
+/// for each token that was computed, in the text's order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hidden<'a> {
+    /// Row after row: a whole number of rows, at least one.
+    pub values: &'a [f32],
+    /// Numbers in a row, at least 1.
+    pub width: usize,
+}
+
+/// Who receives what a run gives. `Send`, because nothing promises that the library calls back on
+/// the thread that called it.
+pub(crate) enum Receiver<'a> {
+    /// Of a run that generates.
+    Pieces(&'a mut (dyn FnMut(Piece<'_>) + Send)),
+    /// Of a run that reads. It gives rows once, on some releases after a call without any.
+    Hidden(&'a mut (dyn FnMut(Hidden<'_>) + Send)),
+}
 
 /// A run as its callback sees it; lives in the caller's frame until the run has returned.
 pub(crate) struct RunInProgress<'a> {
@@ -62,12 +77,28 @@ pub(crate) struct RunInProgress<'a> {
 }
 
 impl RunInProgress<'_> {
-    fn pass(&mut self, piece: Piece<'_>) {
+    /// Passes on what the library gives while it runs.
+    ///
+    /// # Safety
+    /// As for [`on_result`], in the states NORMAL and WAITING.
+    unsafe fn take(&mut self, result: *const RunResult, state: c_int) {
         if self.panic.is_some() {
             return;
         }
         // The receiver is not used again after a panic, so nobody sees it half changed.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.receiver)(piece))) {
+        let passed = match &mut self.receiver {
+            Receiver::Pieces(receiver) => {
+                // SAFETY: the promise above, passed on.
+                let piece = unsafe { piece(result, state) };
+                catch_unwind(AssertUnwindSafe(|| receiver(piece)))
+            }
+            Receiver::Hidden(receiver) => {
+                // SAFETY: the promise above, passed on.
+                let Some(hidden) = (unsafe { hidden(result) }) else { return };
+                catch_unwind(AssertUnwindSafe(|| receiver(hidden)))
+            }
+        };
+        if let Err(panic) = passed {
             self.panic = Some(panic);
             let (abort, number) = (self.abort.clone(), self.number);
             // Without a thread to abort from, the run goes on to its own end, unheard.
@@ -82,7 +113,8 @@ impl RunInProgress<'_> {
 ///
 /// # Safety
 /// `userdata` is null or points to the [`RunInProgress`] of the run that calls; `result` is null or
-/// points to the vendor's structure, whose text is null or ends with a zero byte.
+/// points to the vendor's structure, whose text is null or ends with a zero byte. In a run for the
+/// last hidden layer its matrix is null or as large as it says.
 pub(crate) unsafe extern "C" fn on_result(
     result: *mut RunResult,
     userdata: *mut c_void,
@@ -97,8 +129,7 @@ pub(crate) unsafe extern "C" fn on_result(
     match state {
         call_state::NORMAL | call_state::WAITING => {
             // SAFETY: the promise above, passed on.
-            let piece = unsafe { piece(result, state) };
-            run.pass(piece);
+            unsafe { run.take(result, state) };
         }
         // SAFETY: the promise above; in this state `perf` is filled.
         call_state::FINISH => run.perf = unsafe { perf(result) },
@@ -129,6 +160,28 @@ unsafe fn piece<'a>(result: *const RunResult, state: c_int) -> Piece<'a> {
     // SAFETY: not null, so it ends with a zero byte.
     let text = unsafe { CStr::from_ptr(text) };
     Piece { token, text: text.to_bytes() }
+}
+
+/// The matrix of a result that has one.
+///
+/// # Safety
+/// As for [`on_result`], in a run for the last hidden layer; what it returns is valid until that
+/// call returns.
+unsafe fn hidden<'a>(result: *const RunResult) -> Option<Hidden<'a>> {
+    if result.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it is the vendor's structure, which has this field in all releases.
+    let layer = unsafe { &(*result).last_hidden_layer };
+    let positive = |number: c_int| usize::try_from(number).ok().filter(|number| *number > 0);
+    let (width, rows) = (positive(layer.embd_size)?, positive(layer.num_tokens)?);
+    let len = width.checked_mul(rows)?;
+    if layer.hidden_states.is_null() || !layer.hidden_states.is_aligned() {
+        return None;
+    }
+    // SAFETY: not null, aligned, and by the promise above as large as it says; any bits are a f32.
+    let values = unsafe { slice::from_raw_parts(layer.hidden_states, len) };
+    Some(Hidden { values, width })
 }
 
 /// # Safety

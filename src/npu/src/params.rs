@@ -14,8 +14,7 @@ use crate::{
     callback::on_result,
     fingerprint::{Buffer, write_defaults},
     raw::{
-        ExtendParam, Handle, INPUT_TOKEN, MODE_GENERATE, ParamHead, PromptCacheParam, TokenInput,
-        e,
+        ExtendParam, Handle, INPUT_TOKEN, ParamHead, PromptCacheParam, TokenInput, e,
         f::{self, SamplingParam},
     },
     table::{InitE, InitF, Table},
@@ -154,26 +153,28 @@ pub(crate) const fn save_to(path: &CStr) -> PromptCacheParam {
     PromptCacheParam { save_prompt_cache: 1, prompt_cache_path: path.as_ptr() }
 }
 
-/// How group E runs. Valid as long as `cache` points to something live or is null.
-pub(crate) fn infer_e(append: bool, cache: *mut PromptCacheParam) -> e::InferParam {
+/// How group E runs, in one of the modes of `raw`. Valid as long as `cache` points to something live
+/// or is null.
+pub(crate) fn infer_e(mode: i32, append: bool, cache: *mut PromptCacheParam) -> e::InferParam {
     e::InferParam {
-        mode: MODE_GENERATE,
+        mode,
         lora_params: ptr::null_mut(),
         prompt_cache_params: cache,
         keep_history: c_int::from(append),
     }
 }
 
-/// How group F runs. Valid as long as `sampling` is not moved or dropped, and `cache` points to
-/// something live or is null.
+/// How group F runs, in one of the modes of `raw`. Valid as long as `sampling` is not moved or
+/// dropped, and `cache` points to something live or is null.
 pub(crate) fn infer_f(
+    mode: i32,
     sampling: &mut SamplingParam,
     tokens_max: u32,
     append: bool,
     cache: *mut PromptCacheParam,
 ) -> f::InferParam {
     f::InferParam {
-        mode: MODE_GENERATE,
+        mode,
         lora_params: ptr::null_mut(),
         prompt_cache_params: cache,
         sampling_params: sampling,

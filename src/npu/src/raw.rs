@@ -40,6 +40,8 @@ pub(crate) mod call_state {
 pub(crate) const INPUT_TOKEN: i32 = 1;
 /// `RKLLM_INFER_GENERATE`.
 pub(crate) const MODE_GENERATE: i32 = 0;
+/// `RKLLM_INFER_GET_LAST_HIDDEN_LAYER`.
+pub(crate) const MODE_HIDDEN: i32 = 1;
 
 /// The beginning of `RKLLMParam`, which both groups share.
 #[repr(C)]

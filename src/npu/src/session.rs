@@ -15,9 +15,9 @@ use std::{
 use crate::{
     Library, Profile, Sampling,
     abort::AbortHandle,
-    callback::{Perf, Piece, RunInProgress},
+    callback::{Hidden, Perf, Piece, Receiver, RunInProgress},
     params::{self, Kept},
-    raw::{Handle, f::SamplingParam},
+    raw::{Handle, MODE_GENERATE, MODE_HIDDEN, f::SamplingParam},
     table::{GroupFns, Table},
 };
 
@@ -191,6 +191,37 @@ impl Session {
         receiver: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
         self.check_run(params)?;
+        self.run(MODE_GENERATE, params, Receiver::Pieces(receiver))
+    }
+
+    /// Has the model read a text; `receiver` gets the last hidden layer over it, in one piece or in
+    /// several. What the KV cache holds is not read again, and there are no rows of it: empty it
+    /// first with [`Session::clear_kv_cache`]. Otherwise as [`Session::generate`].
+    ///
+    /// # Errors
+    /// [`RunError`]. After [`RunError::Invalid`] nothing has happened.
+    pub fn read(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        let params = GenerateParams {
+            tokens,
+            append: false,
+            save: None,
+            sampling: Sampling::default(),
+            tokens_max: 1,
+        };
+        self.check_run(&params)?;
+        self.run(MODE_HIDDEN, &params, Receiver::Hidden(receiver))
+    }
+
+    fn run(
+        &mut self,
+        mode: c_int,
+        params: &GenerateParams<'_>,
+        receiver: Receiver<'_>,
+    ) -> Result<RunEnd, RunError> {
         let save = params.save.map(c_path).transpose().map_err(RunError::Invalid)?;
         let number = self.abort.run_begins();
         let mut run = RunInProgress {
@@ -201,13 +232,14 @@ impl Session {
             failed: false,
             perf: None,
         };
-        let status = self.call_run(params, save.as_deref(), (&raw mut run).cast());
+        let status = self.call_run(mode, params, save.as_deref(), (&raw mut run).cast());
         self.abort.run_ended();
         outcome(status, run)
     }
 
     fn call_run(
         &self,
+        mode: c_int,
         params: &GenerateParams<'_>,
         save: Option<&CStr>,
         userdata: *mut c_void,
@@ -219,7 +251,7 @@ impl Session {
         match self.table.group {
             GroupFns::E { run, .. } => {
                 let mut input = params::input_e(&mut tokens);
-                let mut infer = params::infer_e(params.append, cache);
+                let mut infer = params::infer_e(mode, params.append, cache);
                 // SAFETY: the handle is live (we own it) and idle (`&mut` in `generate`); the
                 // structures are this group's and live, like all they point to, until it returns.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
@@ -228,7 +260,7 @@ impl Session {
                 let mut input = params::input_f(&mut tokens);
                 let mut sampling = self.sampling.with(&params.sampling);
                 let mut infer =
-                    params::infer_f(&mut sampling, params.tokens_max, params.append, cache);
+                    params::infer_f(mode, &mut sampling, params.tokens_max, params.append, cache);
                 // SAFETY: as above.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
             }

@@ -6,10 +6,13 @@
 //!   ◀─────────────────────── Hello
 //!   Load ────────────────────────▶     opens the library, loads the model
 //!   ◀───────── Loaded | LoadFailed     after LoadFailed the worker exits
-//!   Generate{run} ───────────────▶     with orders about the KV cache
+//!   Run(Generate{run}) ──────────▶     with orders about the KV cache
 //!   ◀─────────────── Piece{run} ...    one per token
 //!   Abort{run} ──────────────────▶     at any time; ignored when that run has ended
 //!   ◀──────────────────── End{run}     after the runtime's own call has returned
+//!   Run(Embed{run}) ─────────────▶
+//!   ◀────────────── Embedding{run}     one, where the run comes to its end
+//!   ◀──────────────────── End{run}
 //!   Shutdown ────────────────────▶     destroys the handle; the worker closes the socket
 //! ```
 
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,8 +30,8 @@ pub enum ToWorker {
     Hello(u32),
     /// Open the runtime and load the model. Once, before anything else.
     Load(Load),
-    /// Answer a prompt. Only after the previous run's `End`.
-    Generate(Generate),
+    /// Run the model. Only after the previous run's `End`.
+    Run(Order),
     /// Stop the run of this number.
     Abort(u64),
     /// Free the model and end.
@@ -47,6 +50,8 @@ pub enum FromWorker {
     LoadFailed(String),
     /// One token.
     Piece(Piece),
+    /// What an [`Embed`] asked for.
+    Embedding(Embedding),
     /// A run is over and the runtime is idle again.
     End(End),
 }
@@ -96,6 +101,65 @@ pub struct Loaded {
     pub sampling_per_run: bool,
     /// Time from the call of init to its return, in milliseconds.
     pub load_ms: u64,
+}
+
+/// What to run the model for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// For an answer.
+    Generate(Generate),
+    /// For a vector that stands for a text.
+    Embed(Embed),
+}
+
+impl Order {
+    /// Number of the run.
+    pub const fn run(&self) -> u64 {
+        match self {
+            Self::Generate(generate) => generate.run,
+            Self::Embed(embed) => embed.run,
+        }
+    }
+
+    /// Tokens that the runtime is given to read.
+    pub const fn tokens(&self) -> usize {
+        match self {
+            Self::Generate(generate) => generate.tokens.len(),
+            Self::Embed(embed) => embed.tokens.len(),
+        }
+    }
+}
+
+/// A text to read, of which one vector is wanted. The KV cache is emptied first: what it holds would
+/// not be read again, and there would be no vectors of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embed {
+    /// As [`Generate::run`].
+    pub run: u64,
+    /// The text: at least one token, fewer than the context holds.
+    pub tokens: Vec<i32>,
+    /// Which of its tokens' vectors to take.
+    pub pooling: Pooling,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pooling {
+    /// The last token's: it has read all others.
+    Last,
+    /// The mean of all.
+    Mean,
+    /// The first token's.
+    Cls,
+}
+
+/// The vector of a text, of length 1. The matrix it is taken from stays in the worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Embedding {
+    /// The run it belongs to.
+    pub run: u64,
+    /// As many numbers as the model is wide.
+    pub vector: Vec<f32>,
 }
 
 /// A prompt to answer.

@@ -11,5 +11,6 @@ mod frame;
 
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use frame::{
-    End, FromWorker, Generate, KvOrders, Load, Loaded, Piece, RunSampling, Stats, ToWorker, VERSION,
+    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Piece, Pooling,
+    RunSampling, Stats, ToWorker, VERSION,
 };

@@ -4,8 +4,8 @@ use std::io::{Cursor, Read};
 
 use proptest::prelude::*;
 use rkllama_protocol::{
-    End, FRAME_BYTES_MAX, FrameError, FromWorker, Generate, KvOrders, Piece, RunSampling, Stats,
-    ToWorker, decode, encode, read_frame, write_frame,
+    End, FRAME_BYTES_MAX, FrameError, FromWorker, Generate, KvOrders, Order, Piece, RunSampling,
+    Stats, ToWorker, decode, encode, read_frame, write_frame,
 };
 
 /// Gives at most `step` bytes a call, as a socket may.
@@ -24,7 +24,7 @@ impl Read for Trickle<'_> {
 }
 
 fn generate(run: u64, tokens: Vec<i32>) -> ToWorker {
-    ToWorker::Generate(Generate {
+    ToWorker::Run(Order::Generate(Generate {
         run,
         tokens,
         kv: KvOrders { clear: true, save: Some("/cache/a.kv".into()), ..KvOrders::default() },
@@ -38,7 +38,7 @@ fn generate(run: u64, tokens: Vec<i32>) -> ToWorker {
         },
         tokens_max: 16,
         stop_tokens: vec![151_645, 151_643],
-    })
+    }))
 }
 
 proptest! {

@@ -85,6 +85,8 @@ impl Default for Memory {
 pub(crate) struct Fallback {
     /// For chat.
     pub(crate) chat: Option<String>,
+    /// For embeddings.
+    pub(crate) embed: Option<String>,
 }
 
 /// Who may ask.

@@ -7,12 +7,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use rkllama_core::{Engine, EngineError, Model, Models, Problem};
 use rkllama_engine::{Learned, NpuEngine, RuntimeChoice, Runtimes, WorkerCommand};
 use rkllama_http::{ApiKey, Intake, Keys};
 use rkllama_models::Store;
-use rkllama_openapi::KeptResponses;
+use rkllama_openapi::{Fallbacks, KeptResponses};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
@@ -41,7 +41,7 @@ pub(crate) struct Reload {
     pub(crate) models: Arc<Store>,
     pub(crate) libraries: Arc<CurrentLibraries>,
     pub(crate) intake: Intake,
-    pub(crate) fallback: Arc<ArcSwapOption<String>>,
+    pub(crate) fallback: Arc<Fallbacks>,
     pub(crate) keys: Keys,
     pub(crate) responses: KeptResponses,
     /// Where the server listens, which decides whether it may do without keys.
@@ -109,7 +109,8 @@ impl Reload {
         self.intake.replace(http_limits(&config));
         self.keys.replace(keys);
         self.responses.limit(kept_limits(&config));
-        self.fallback.store(config.fallback.chat.clone().map(Arc::new));
+        self.fallback.chat.store(config.fallback.chat.clone().map(Arc::new));
+        self.fallback.embed.store(config.fallback.embed.clone().map(Arc::new));
         self.in_force.store(Arc::new(config));
         tracing::info!(changed, "reloaded");
         let residents = self.engine.residents();

@@ -13,7 +13,7 @@ use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
 use rkllama_http::{Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Store};
-use rkllama_openapi::KeptResponses;
+use rkllama_openapi::{Fallbacks, KeptResponses};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -108,7 +108,10 @@ async fn serve(
         tracing::warn!(subject = problem.subject, "{}", problem.detail);
     }
     rescan_in_background(models.clone());
-    let fallback = Arc::new(ArcSwapOption::from_pointee(config.fallback.chat.clone()));
+    let fallback = Arc::new(Fallbacks {
+        chat: ArcSwapOption::from_pointee(config.fallback.chat.clone()),
+        embed: ArcSwapOption::from_pointee(config.fallback.embed.clone()),
+    });
     let responses = KeptResponses::new(kept_limits(&config));
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),

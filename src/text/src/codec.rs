@@ -27,6 +27,8 @@ pub struct Codec {
     special_texts: HashMap<i32, String>,
     /// The names of control tokens.
     control: HashMap<i32, String>,
+    /// What its makers' `eos_token` is.
+    text_end: Option<i32>,
     /// How it is asked to fill in, if it can.
     infill: Option<InfillMarks>,
     warnings: Vec<String>,
@@ -128,6 +130,8 @@ impl Codec {
         if eos_ids.is_empty() {
             warnings.push(NO_EOS.to_owned());
         }
+        let text_end = config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name));
+        let text_end = text_end.and_then(|id| i32::try_from(id).ok());
         let infill = InfillMarks::of(&tokenizer);
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
         let control = tokenizer.get_added_tokens_decoder().into_iter();
@@ -144,6 +148,7 @@ impl Codec {
             capabilities,
             special_texts,
             control,
+            text_end,
             infill,
             warnings,
         })
@@ -282,6 +287,29 @@ impl Codec {
         let failed = |reason: String| TextError::Tokenize { reason };
         let encoding = encoding.map_err(|err| failed(err.to_string()))?;
         ids_of(encoding.get_ids()).map(Encoded::Whole)
+    }
+
+    /// The token ids of a text that is to be read and not to be continued, with little work for one that
+    /// has certainly more than `tokens_max`. Names of control tokens in it are text; what the
+    /// tokenizer's makers put around a text is put there, and with `with_end` their end of text if they
+    /// have not.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn encode_document(
+        &self,
+        text: &str,
+        with_end: bool,
+        tokens_max: usize,
+    ) -> Result<Encoded, TextError> {
+        let guarded = self.guard.guard(text);
+        let mut encoded = self.encode_text_within(&guarded, tokens_max)?;
+        if let (true, Encoded::Whole(ids), Some(end)) = (with_end, &mut encoded, self.text_end)
+            && ids.last() != Some(&end)
+        {
+            ids.push(end);
+        }
+        Ok(encoded)
     }
 
     /// The token ids that ask for what stands between two texts, with little work for texts that have

@@ -1,12 +1,12 @@
 //! What the threads of a worker know together: which run there is, and whether it shall stop.
 //!
 //! ```text
-//! Empty ── Load ──▶ Loading ── loaded ──▶ Idle ── Generate ──▶ Running{run}
+//! Empty ── Load ──▶ Loading ── loaded ──▶ Idle ── Run ──▶ Running{run}
 //!                                          ▲                        │
 //!                                          └───── run over ─────────┘
 //! ```
 //!
-//! A run is current from the moment its `Generate` has been read, so an `Abort` behind it finds it,
+//! A run is current from the moment its `Run` has been read, so an `Abort` behind it finds it,
 //! whether or not the run thread has begun. It stops being current before its `End` is written, so
 //! nothing that comes later reaches the next run.
 //!
@@ -101,7 +101,7 @@ impl Control {
         Ok(())
     }
 
-    /// `Generate` was read: from now on this run is the current one.
+    /// `Run` was read: from now on this run is the current one.
     pub(crate) fn run_asked(&self, run: u64) -> Result<(), OutOfSequence> {
         let mut state = self.state();
         if state.phase != Phase::Idle {

@@ -11,12 +11,15 @@ use std::{
 };
 
 use rkllama_npu::{GenerateParams, RunError};
-use rkllama_protocol::{End, FromWorker, Generate, KvOrders, Load, Loaded, Stats};
+use rkllama_protocol::{
+    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Stats,
+};
 
 use crate::{
     EXIT_ASKED, EXIT_LOAD_FAILED,
     control::Control,
     outlet::{Outlet, ServerGone, say},
+    pooling,
     runtime::{Model, Runtime, sampling},
     tally::{Bounds, Tally, Verdict},
 };
@@ -34,7 +37,7 @@ pub(crate) enum Farewell {
 pub(crate) struct RunThread<R> {
     pub(crate) runtime: R,
     pub(crate) loads: Receiver<Load>,
-    pub(crate) runs: Receiver<Generate>,
+    pub(crate) runs: Receiver<Order>,
     pub(crate) control: Arc<Control>,
     pub(crate) outlet: Arc<Outlet>,
     pub(crate) farewell: SyncSender<Farewell>,
@@ -78,8 +81,8 @@ impl<R: Runtime> RunThread<R> {
         };
         // Without a server nothing is left to do but to leave.
         if answering.announce().is_ok() {
-            while let Ok(generate) = self.runs.recv() {
-                if answering.answer(&generate).is_err() {
+            while let Ok(order) = self.runs.recv() {
+                if answering.obey(&order).is_err() {
                     break;
                 }
             }
@@ -114,9 +117,12 @@ impl<M: Model> Answering<'_, M> {
         }))
     }
 
-    /// Answers one prompt and says how it ended, when the runtime is idle again.
-    fn answer(&mut self, generate: &Generate) -> Result<(), ServerGone> {
-        let end = self.run(generate);
+    /// Does one run and says how it ended, when the runtime is idle again.
+    fn obey(&mut self, order: &Order) -> Result<(), ServerGone> {
+        let end = match order {
+            Order::Generate(generate) => self.run(generate),
+            Order::Embed(embed) => self.embed(embed)?,
+        };
         self.control.run_over();
         self.outlet.send(&FromWorker::End(end))
     }
@@ -190,16 +196,50 @@ impl<M: Model> Answering<'_, M> {
         }
     }
 
+    /// Reads a text and says which vector stands for it.
+    fn embed(&mut self, embed: &Embed) -> Result<End, ServerGone> {
+        let run = embed.run;
+        let aborted = |aborted| End::Aborted(Stats { run, aborted, ..Stats::default() });
+        if self.control.is_stopping() {
+            return Ok(aborted(false));
+        }
+        // What an earlier run left would be read with it.
+        if let Err(reason) = self.empty_kv_cache() {
+            return Ok(End::Failed { run, reason });
+        }
+        self.control.enter(run);
+        if self.control.is_stopping() {
+            self.control.left();
+            return Ok(aborted(false));
+        }
+        // The last rows that come: some releases say first that there are none.
+        let mut vector = None;
+        let result = self.model.read(&embed.tokens, &mut |hidden| {
+            vector = Some(pooling::pool(hidden, embed.pooling));
+        });
+        let is_aborted = self.control.left() || self.control.is_stopping();
+        Ok(match (result, vector) {
+            _ if is_aborted => aborted(true),
+            (Err(err), _) => End::Failed { run, reason: err.to_string() },
+            (Ok(_), None | Some(None)) => {
+                let reason = "the runtime gave no hidden layer".to_owned();
+                End::Failed { run, reason }
+            }
+            (Ok(end), Some(Some(vector))) => {
+                self.outlet.send(&FromWorker::Embedding(Embedding { run, vector }))?;
+                let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
+                End::Stop(Stats { run, computed_tokens, ..Stats::default() })
+            }
+        })
+    }
+
     /// Follows the orders that come before the run.
     fn prepare_kv_cache(&mut self, kv: &KvOrders) -> Result<(), String> {
-        if kv.clear && mem::take(&mut self.has_loaded_prompt) && !self.model.release_prompt_cache()
+        if kv.clear
+            && let Err(words) = self.empty_kv_cache()
         {
-            say(format_args!("the runtime could not let go of a saved prompt"));
-        }
-        if kv.clear && !self.model.clear_kv_cache() {
-            let words = "the runtime could not clear its KV cache";
             if kv.append || kv.load.is_some() {
-                return Err(words.to_owned());
+                return Err(words);
             }
             // It still matches every prompt with what it holds, so the answers stay right as far
             // as its own matching is.
@@ -211,6 +251,16 @@ impl<M: Model> Answering<'_, M> {
         }
         self.has_loaded_prompt = true;
         Ok(())
+    }
+
+    fn empty_kv_cache(&mut self) -> Result<(), String> {
+        if mem::take(&mut self.has_loaded_prompt) && !self.model.release_prompt_cache() {
+            say(format_args!("the runtime could not let go of a saved prompt"));
+        }
+        if self.model.clear_kv_cache() {
+            return Ok(());
+        }
+        Err("the runtime could not clear its KV cache".to_owned())
     }
 }
 
@@ -247,9 +297,9 @@ mod tests {
         };
         control.run_asked(1).unwrap();
         control.abort_asked(1);
-        answering.answer(&generate(1)).unwrap();
+        answering.obey(&Order::Generate(generate(1))).unwrap();
         control.run_asked(2).unwrap();
-        answering.answer(&generate(2)).unwrap();
+        answering.obey(&Order::Generate(generate(2))).unwrap();
 
         let heard = || read_frame::<FromWorker>(&mut &ours).unwrap().unwrap();
         assert_eq!(heard(), FromWorker::End(End::Aborted(stats(1, 0))));

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rkllama_npu::{
-    AbortHandle, GenerateParams, Library, LoadParams, Piece, Profile, RunEnd, RunError, Sampling,
-    Session,
+    AbortHandle, GenerateParams, Hidden, Library, LoadParams, Piece, Profile, RunEnd, RunError,
+    Sampling, Session,
 };
 use rkllama_protocol::{Load, RunSampling};
 
@@ -32,6 +32,12 @@ pub(crate) trait Model {
         &mut self,
         params: &GenerateParams<'_>,
         receiver: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<RunEnd, RunError>;
+    /// As [`Session::read`].
+    fn read(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError>;
     /// As [`Session::kv_cache_tokens`].
     fn kv_cache_tokens(&self) -> Option<u32>;
@@ -96,6 +102,14 @@ impl Model for VendorModel {
         receiver: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
         self.session.generate(params, receiver)
+    }
+
+    fn read(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.session.read(tokens, receiver)
     }
 
     fn kv_cache_tokens(&self) -> Option<u32> {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rkllama_protocol::{FrameError, FromWorker, Generate, Load, ToWorker, VERSION, read_frame};
+use rkllama_protocol::{FrameError, FromWorker, Load, Order, ToWorker, VERSION, read_frame};
 
 use crate::{
     EXIT_ASKED, EXIT_INTERNAL, EXIT_PROTOCOL, abort_thread,
@@ -61,7 +61,7 @@ struct Worker {
     outlet: Arc<Outlet>,
     control: Arc<Control>,
     loads: SyncSender<Load>,
-    runs: SyncSender<Generate>,
+    runs: SyncSender<Order>,
     farewell: Receiver<Farewell>,
     run_thread: JoinHandle<u8>,
     abort_thread: JoinHandle<()>,
@@ -136,9 +136,8 @@ impl Worker {
                 Ok(ToWorker::Load(load)) => {
                     self.control.load_asked().is_ok() && self.loads.try_send(load).is_ok()
                 }
-                Ok(ToWorker::Generate(generate)) => {
-                    self.control.run_asked(generate.run).is_ok()
-                        && self.runs.try_send(generate).is_ok()
+                Ok(ToWorker::Run(order)) => {
+                    self.control.run_asked(order.run()).is_ok() && self.runs.try_send(order).is_ok()
                 }
                 Ok(ToWorker::Hello(_)) => false,
             };

@@ -25,8 +25,8 @@ use std::{
 };
 
 use rkllama_protocol::{
-    End, FromWorker, Generate, KvOrders, Load, RunSampling, Stats, ToWorker, VERSION, read_frame,
-    write_frame,
+    End, FromWorker, Generate, KvOrders, Load, Order, RunSampling, Stats, ToWorker, VERSION,
+    read_frame, write_frame,
 };
 use rkllama_worker::EXIT_HUNG;
 use serde_json::Value;
@@ -119,14 +119,14 @@ impl Worker {
     }
 
     fn generate(&mut self, run: u64, tokens_max: u32) {
-        self.say(&ToWorker::Generate(Generate {
+        self.say(&ToWorker::Run(Order::Generate(Generate {
             run,
             tokens: vec![1, 105, 110, 120, 2],
             kv: KvOrders::default(),
             sampling: SAMPLING,
             tokens_max,
             stop_tokens: vec![0, 2],
-        }));
+        })));
     }
 
     fn hear_run(&mut self, run: u64) -> (u32, End) {

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use rkllama_npu::{GenerateParams, Piece, Profile, RunEnd, RunError};
+use rkllama_npu::{GenerateParams, Hidden, Piece, Profile, RunEnd, RunError};
 use rkllama_protocol::{
-    End, FromWorker, Generate, KvOrders, Load, Loaded, RunSampling, Stats, ToWorker, VERSION,
-    read_frame, write_frame,
+    End, FromWorker, Generate, KvOrders, Load, Loaded, Order, RunSampling, Stats, ToWorker,
+    VERSION, read_frame, write_frame,
 };
 
 use crate::{
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What one call of `generate` does.
 pub(crate) type Run =
     Box<dyn FnOnce(&mut Stage<'_, '_>) -> Result<RunEnd, RunError> + Send + 'static>;
+
+/// What one call of `read` gives, call by call of its receiver.
+pub(crate) type Rows = Result<Vec<Vec<f32>>, RunError>;
 
 /// What a run of the fake can do.
 pub(crate) struct Stage<'a, 'p> {
@@ -123,6 +126,7 @@ pub(crate) struct Fake {
     version: &'static str,
     load: Box<dyn FnOnce() -> Result<(), String> + Send>,
     runs: VecDeque<Run>,
+    rows: VecDeque<Rows>,
     /// Called by an abort, which it may swallow by returning false.
     on_abort: Arc<dyn Fn(&World) -> bool + Send + Sync>,
     on_free: Box<dyn FnOnce() + Send>,
@@ -138,6 +142,7 @@ impl Fake {
             version,
             load: Box::new(|| Ok(())),
             runs: VecDeque::new(),
+            rows: VecDeque::new(),
             on_abort: Arc::new(|_| true),
             on_free: Box::new(|| {}),
             kv_tokens: None,
@@ -166,6 +171,12 @@ impl Fake {
             }
             Ok(RunEnd::default())
         })
+    }
+
+    /// A text that gives these rows of two numbers, call by call.
+    pub(crate) fn reads(mut self, rows: Rows) -> Self {
+        self.rows.push_back(rows);
+        self
     }
 
     /// A run that gives tokens until it is aborted.
@@ -235,6 +246,7 @@ impl Fake {
 pub(crate) struct FakeModel {
     version: &'static str,
     runs: VecDeque<Run>,
+    rows: VecDeque<Rows>,
     on_abort: Arc<dyn Fn(&World) -> bool + Send + Sync>,
     on_free: Option<Box<dyn FnOnce() + Send>>,
     kv_tokens: Option<u32>,
@@ -251,6 +263,7 @@ impl Runtime for Fake {
         Ok(FakeModel {
             version: self.version,
             runs: std::mem::take(&mut self.runs),
+            rows: std::mem::take(&mut self.rows),
             on_abort: Arc::clone(&self.on_abort),
             on_free: Some(std::mem::replace(&mut self.on_free, Box::new(|| {}))),
             kv_tokens: self.kv_tokens,
@@ -296,6 +309,20 @@ impl Model for FakeModel {
         let end = run(&mut stage);
         self.world.note("run returns");
         end
+    }
+
+    fn read(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.world.note("read");
+        let rows = self.rows.pop_front().expect("no more texts were expected");
+        for values in rows? {
+            assert!(values.len() <= 2 * tokens.len());
+            receiver(Hidden { values: &values, width: 2 });
+        }
+        Ok(RunEnd::default())
     }
 
     fn kv_cache_tokens(&self) -> Option<u32> {
@@ -349,7 +376,7 @@ impl Server {
     }
 
     pub(crate) fn generate(&mut self, generate: &Generate) {
-        self.say(&ToWorker::Generate(generate.clone()));
+        self.say(&ToWorker::Run(Order::Generate(generate.clone())));
     }
 
     /// The tokens of the run, and how it ended, without what the end says besides.

@@ -1,7 +1,10 @@
 //! Runs: what is passed on, when they are stopped, how they end.
 
 use rkllama_npu::{Perf, RunEnd, RunError};
-use rkllama_protocol::{End, FromWorker, Generate, KvOrders, Load, Piece, Stats, ToWorker};
+use rkllama_protocol::{
+    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Order, Piece, Pooling, Stats,
+    ToWorker,
+};
 
 use super::fake::{Fake, generate, load, stats};
 
@@ -204,7 +207,8 @@ fn an_abort_right_behind_its_generate_is_not_lost() {
                 Ok(RunEnd::default())
             })
             .loaded();
-        let mut frames = rkllama_protocol::encode(&ToWorker::Generate(generate(run))).unwrap();
+        let mut frames =
+            rkllama_protocol::encode(&ToWorker::Run(Order::Generate(generate(run)))).unwrap();
         frames.extend(rkllama_protocol::encode(&ToWorker::Abort(run)).unwrap());
         std::io::Write::write_all(&mut server.socket, &frames).unwrap();
         assert_eq!(server.hear_run(run), (vec![], End::Aborted(stats(run, 0))));
@@ -364,4 +368,44 @@ fn a_cache_that_cannot_be_had_as_ordered_fails_the_run_before_it_begins() {
     server.generate(&Generate { kv: clear, ..generate(1) });
     assert_eq!(server.hear_run(1), (vec![5], End::Stop(stats(1, 1))));
     server.shut_down();
+}
+
+fn embed(run: u64) -> ToWorker {
+    ToWorker::Run(Order::Embed(Embed { run, tokens: vec![1, 2, 3], pooling: Pooling::Last }))
+}
+
+#[test]
+fn a_text_is_read_into_one_vector_with_an_empty_cache_and_answers_follow() {
+    for version in BOTH {
+        // As the releases do: rows at once, or behind a call without any.
+        let mut server =
+            Fake::of(version).reads(Ok(vec![vec![1.0, 0.0, 3.0, 4.0]])).says(&[5]).loaded();
+        server.say(&embed(1));
+        let vector = vec![0.6, 0.8];
+        assert_eq!(server.hear(), FromWorker::Embedding(Embedding { run: 1, vector }));
+        assert_eq!(server.hear(), FromWorker::End(End::Stop(stats(1, 0))));
+        assert_eq!(server.world.noted("clear"), 1);
+        server.generate(&generate(2));
+        assert_eq!(server.hear_run(2), (vec![5], End::Stop(stats(2, 1))));
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_text_without_a_vector_is_a_failure_that_says_so() {
+    for (rows, reason) in [
+        (Ok(vec![]), "no hidden layer"),
+        (Ok(vec![vec![0.0, 0.0]]), "no hidden layer"),
+        (Err(RunError::Reported), "reported an error"),
+    ] {
+        let mut server = Fake::of("1.2.3").reads(rows).loaded();
+        server.say(&embed(1));
+        match server.hear() {
+            FromWorker::End(End::Failed { run: 1, reason: said }) => {
+                assert!(said.contains(reason), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+        server.shut_down();
+    }
 }

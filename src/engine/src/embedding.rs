@@ -1,0 +1,200 @@
+//! From texts to vectors: all are tokenised first, so that one that is too long costs nobody a run;
+//! then each is a job of its own, and between two of them others have their turn.
+//!
+//! The whole state lives in the future. Dropping it closes the reply channel, and the model's task
+//! aborts the run.
+
+use std::{sync::Arc, time::Instant};
+
+use rkllama_core::{
+    EmbedError, EmbedInput, EmbedRequest, Embedding, Embeddings, EngineError, Finish, Finished,
+    Model, ModelError, PromptTokens, Sampling, Timings, Usage,
+};
+use rkllama_protocol::Pooling;
+use rkllama_text::{Codec, Encoded};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::{
+    engine::Inner,
+    generation::{self, Waiting},
+    queue::{Job, Reply},
+    report::Report,
+};
+
+/// Replies of one run: its turn, its vector, and a failure.
+const REPLIES_MAX: usize = 4;
+
+/// Begins to read texts.
+pub(crate) fn start(engine: Arc<Inner>, request: EmbedRequest) -> Embeddings {
+    Box::pin(async move {
+        let model = Arc::clone(&request.model);
+        let mut report = Report::new(engine.observer(), Arc::clone(&model));
+        let texts = encode_all(&engine, &request).await;
+        let texts = texts.map_err(|failed| told(&mut report, failed))?;
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for (input, tokens) in texts.into_iter().enumerate() {
+            let read = read(&engine, &request, tokens, &mut report).await;
+            let embedding = read.map_err(|error| told(&mut report, EmbedError { input, error }))?;
+            embeddings.push(embedding);
+            report = Report::new(engine.observer(), Arc::clone(&model));
+        }
+        // The last one has nothing to tell.
+        report.forget();
+        Ok(embeddings)
+    })
+}
+
+fn told(report: &mut Report, failed: EmbedError) -> EmbedError {
+    let EmbedError { input, error } = failed;
+    match report.watch::<()>(Err(error.clone())) {
+        Ok(()) => EmbedError { input, error },
+        Err(error) => EmbedError { input, error },
+    }
+}
+
+/// The tokens of all texts, none of them empty or too long for the model.
+async fn encode_all(engine: &Inner, request: &EmbedRequest) -> Result<Vec<Vec<i32>>, EmbedError> {
+    let first = |error| EmbedError { input: 0, error };
+    let model = &request.model;
+    let choice = generation::check(engine, model).map_err(first)?;
+    let codec = engine.codecs.get(model).await.map_err(first)?;
+    let context_tokens_max =
+        engine.context_tokens_max(model).min(choice.context_limit_tokens.unwrap_or(u32::MAX));
+    let margin_tokens = engine.config().margin_tokens(&choice);
+    let room = usize::try_from(context_tokens_max.saturating_sub(margin_tokens));
+    let encoder = Encoder {
+        codec,
+        model: Arc::clone(model),
+        room: room.unwrap_or(usize::MAX),
+        context_tokens_max,
+        margin_tokens,
+        truncate: request.truncate,
+    };
+    let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
+        return Err(first(EngineError::ShuttingDown));
+    };
+    let inputs = request.inputs.clone();
+    let encoded = spawn_blocking(move || {
+        // Given back when the work is over, not when its client has gone.
+        let _permit = permit;
+        let texts = inputs.into_iter().enumerate();
+        texts
+            .map(|(input, text)| encoder.encode(text).map_err(|error| EmbedError { input, error }))
+            .collect()
+    });
+    encoded.await.unwrap_or_else(|panic| {
+        let reason = format!("tokenizer.json cannot be used: {panic}");
+        Err(first(ModelError::Incomplete { model: model.id.clone(), reason }.into()))
+    })
+}
+
+struct Encoder {
+    codec: Arc<Codec>,
+    model: Arc<Model>,
+    room: usize,
+    context_tokens_max: u32,
+    margin_tokens: u32,
+    truncate: bool,
+}
+
+impl Encoder {
+    fn encode(&self, input: EmbedInput) -> Result<Vec<i32>, EngineError> {
+        // Models that are made for it were trained with an end behind each text.
+        let with_end = self.model.pooling == Some(rkllama_core::Pooling::Last);
+        let tokens_max = if self.truncate { usize::MAX } else { self.room };
+        let encoded = match input {
+            EmbedInput::Text(text) => self.codec.encode_document(&text, with_end, tokens_max),
+            EmbedInput::Tokens(tokens) => self.codec.check_tokens(&tokens),
+        };
+        match encoded.map_err(|err| err.of_model(&self.model.id))? {
+            Encoded::Whole(tokens) if tokens.is_empty() => {
+                Err(EngineError::Prompt { reason: "the text is empty".to_owned() })
+            }
+            Encoded::Whole(mut tokens) if tokens.len() > self.room && self.truncate => {
+                let end = tokens.pop().filter(|_| with_end);
+                tokens.truncate(self.room - usize::from(end.is_some()));
+                tokens.extend(end);
+                Ok(tokens)
+            }
+            Encoded::Whole(tokens) if tokens.len() > self.room => {
+                Err(self.exceeded(PromptTokens::Exactly(saturated(tokens.len()))))
+            }
+            Encoded::Whole(tokens) => Ok(tokens),
+            Encoded::TooLong { tokens_min } => {
+                Err(self.exceeded(PromptTokens::AtLeast(saturated(tokens_min))))
+            }
+        }
+    }
+
+    fn exceeded(&self, prompt_tokens: PromptTokens) -> EngineError {
+        EngineError::ContextExceeded {
+            prompt_tokens,
+            context_tokens_max: self.context_tokens_max,
+            margin_tokens: self.margin_tokens,
+        }
+    }
+}
+
+/// Has one text read.
+async fn read(
+    engine: &Inner,
+    request: &EmbedRequest,
+    tokens: Vec<i32>,
+    report: &mut Report,
+) -> Result<Embedding, EngineError> {
+    let model = &request.model;
+    let count = saturated(tokens.len());
+    report.prompt_tokens = count;
+    let (reply, replies) = mpsc::channel(REPLIES_MAX);
+    let job = Job {
+        tokens,
+        shared_prefix: None,
+        pooling: Some(match model.pooling.unwrap_or_default() {
+            rkllama_core::Pooling::Last => Pooling::Last,
+            rkllama_core::Pooling::Mean => Pooling::Mean,
+            rkllama_core::Pooling::Cls => Pooling::Cls,
+        }),
+        stop_tokens: Vec::new(),
+        steering: None,
+        sampling: Sampling::default(),
+        tokens_max: None,
+        keep_alive: request.keep_alive,
+        client: Arc::clone(&request.client),
+        reply,
+    };
+    let admitted_at = Instant::now();
+    let mut waiting = Waiting::admit(engine, model, job, replies)?;
+    report.queued(waiting.position);
+    let mut next = Some(waiting.turn(engine, model).await?);
+    let started_at = Instant::now();
+    loop {
+        let reply = match next.take() {
+            Some(first) => first,
+            None => waiting.replies.recv().await.ok_or_else(|| engine.gone(model))?,
+        };
+        report.heard(&reply);
+        match reply {
+            Reply::Embedding(vector) => {
+                let timings = Timings {
+                    queued: started_at.saturating_duration_since(admitted_at),
+                    prefill: started_at.elapsed(),
+                    ..Timings::default()
+                };
+                let usage = Usage { prompt_tokens: count, ..Usage::default() };
+                report.finish(Finished { finish: Finish::Stop, usage, timings });
+                return Ok(Embedding { vector, tokens: count });
+            }
+            Reply::Failed(error) => {
+                if let EngineError::ContextExceeded { context_tokens_max, .. } = &error {
+                    engine.clamped(model, *context_tokens_max);
+                }
+                return Err(error);
+            }
+            Reply::Started { .. } | Reply::Piece { .. } | Reply::End { .. } | Reply::Loaded => {}
+        }
+    }
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

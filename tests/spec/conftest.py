@@ -19,6 +19,7 @@ def server(tmp_path_factory):
         listen=[f"127.0.0.1:{port}" for port in PORTS],
         script=pathlib.Path(__file__).with_name("script.toml"),
         RKLLAMA_FALLBACK__CHAT="demo",
+        RKLLAMA_FALLBACK__EMBED="demo",
     )
     yield server
     server.stop()

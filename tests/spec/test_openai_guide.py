@@ -175,6 +175,29 @@ def test_json_mode_with_python(client):
     assert isinstance(json.loads(answer.choices[0].message.content), dict)
 
 
+# Embeddings
+
+EMBEDDER = "text-embedding-ada-002"
+
+
+def test_embeddings_with_python(client):
+    single = client.embeddings.create(model=EMBEDDER, input="Hello, world!")
+    width = len(single.data[0].embedding)
+    assert width > 1 and all(isinstance(value, float) for value in single.data[0].embedding[:5])
+    texts = ["Hello world", "Goodbye world", "Some embeddings"]
+    several = client.embeddings.create(model=EMBEDDER, input=texts)
+    assert [(item.index, len(item.embedding)) for item in several.data] == [
+        (index, width) for index in range(3)
+    ]
+
+
+def test_an_embedding_with_curl(curl):
+    body = {"model": EMBEDDER, "input": "A quick brown fox jumps over a lazy dog"}
+    answer = json.loads(curl("http://localhost:8000/v1/embeddings", body))
+    assert answer["model"] == EMBEDDER and answer["usage"]["prompt_tokens"] > 0
+    assert isinstance(answer["data"][0]["embedding"][0], float)
+
+
 # List models
 
 

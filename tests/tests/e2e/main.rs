@@ -11,6 +11,7 @@ mod client;
 mod command_line;
 mod crashes;
 mod doctor;
+mod embeddings;
 mod faults;
 mod forms;
 mod kv;

@@ -253,6 +253,15 @@ impl Steered<'_> {
         }
     }
 
+    /// What is left of a text that the form demanded without its last tokens: whole characters.
+    pub(crate) fn without_last(&self, text: &str, tokens: u32) -> String {
+        let count = |text: &str| self.steering.codec.answer_ids(text).map_or(0, |ids| ids.len());
+        let room = count(text).saturating_sub(usize::try_from(tokens).unwrap_or(usize::MAX));
+        let ends = text.char_indices().map(|(at, _)| at).rev();
+        let mut beginnings = ends.map(|end| text.get(..end).unwrap_or_default());
+        beginnings.find(|beginning| count(beginning) <= room).unwrap_or_default().to_owned()
+    }
+
     /// Reads the text of the last token kept, which begins at this place of all that is kept.
     fn characters(&mut self, text: &str, mut at: usize) -> Result<Step, GrammarError> {
         for character in text.chars() {

@@ -178,9 +178,13 @@ impl Turn<'_> {
                 Ok(Step::Pass) => (String::new(), false),
                 Err(error) => return Ok(self.unsteerable(&error)),
             };
-            say(job, text, 0);
             let answer = steered.tokens();
             let tokens = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+            if let Some(over @ 1..) = tokens.checked_sub(tokens_max) {
+                say(job, steered.without_last(&text, over), 0);
+                return Ok(self.end(Finish::Length, tokens_max));
+            }
+            say(job, text, 0);
             if is_over || tokens >= tokens_max {
                 return Ok(self.end(if is_over { Finish::Stop } else { Finish::Length }, tokens));
             }

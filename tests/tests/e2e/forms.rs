@@ -86,6 +86,29 @@ async fn a_model_that_obeys_is_not_interrupted() {
     assert!(server.trace().calls("rkllm_run") <= 2, "the run behind what the form begins with");
 }
 
+/// What the form demands counts too: an answer never has more tokens than were asked for.
+#[rstest]
+#[case::obeys(OBEYS)]
+#[case::in_prose(IN_PROSE)]
+#[case::stops_early(STOPS_EARLY)]
+#[tokio::test]
+async fn max_tokens_is_exact_under_a_form(#[case] script: &str) {
+    let server = server("1.3.0", script);
+    let chat = || with_schema(Chat::user("Tell me about a city.")).with("temperature", 0);
+    let whole = chat().ask(&server).await;
+    let tokens = |answer: &Answer| answer.body["usage"]["completion_tokens"].as_u64().unwrap();
+    let all = tokens(&whole);
+    for tokens_max in 1..=all {
+        let answer = chat().with("max_tokens", tokens_max).ask(&server).await;
+        assert!(tokens(&answer) <= tokens_max, "{tokens_max}: {}", answer.body);
+        assert!(whole.content().starts_with(answer.content()), "{tokens_max}: {}", answer.body);
+        match answer.finish() {
+            "length" => assert_eq!(tokens(&answer), tokens_max, "{}", answer.body),
+            _ => assert_eq!(answer.content(), whole.content(), "{tokens_max}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn thoughts_come_before_the_form_and_are_none_of_it() {
     let server = server("1.3.0", THINKS);

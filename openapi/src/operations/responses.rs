@@ -18,14 +18,13 @@ use crate::{
     kept::Kept,
     refusal::{echo, invalid},
     wire::{
-        CreateResponse, DeletedResponse, ModelListObject, Nullable, Response, ResponseEvent,
-        ResponseItemList, ResponseObjectName,
+        CreateResponse, DeletedResponse, ModelListObject, Nullable, PageLen, Response,
+        ResponseEvent, ResponseItemList, ResponseObjectName,
     },
 };
 
-/// Items of a page where the request does not say, and at most: OpenAI's own numbers.
+/// Items of a page where the request does not say: OpenAI's own number.
 const PAGE_LEN_DEFAULT: usize = 20;
-const PAGE_LEN_MAX: i32 = 100;
 
 /// The operations about responses.
 pub(crate) struct ResponsesApi {
@@ -211,15 +210,16 @@ impl ResponsesApi {
         /// The response's id.
         response_id: Path<String>,
         /// Most items of the page, 1 to 100. Default 20.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<PageLen>>,
         /// Default `desc`.
         order: Query<Option<ItemOrder>>,
         /// The id of the item behind which the page begins.
         after: Query<Option<String>>,
     ) -> Result<ItemsReply, Failure<KeptStatuses>> {
-        check_integer("limit", limit.0, 1, PAGE_LEN_MAX)?;
+        let limit = limit.0.map(|PageLen(len)| len);
+        check_integer("limit", limit, 1, PageLen::MAX)?;
         let kept = self.kept(caller, &response_id.0)?;
-        let len = limit.0.and_then(|n| usize::try_from(n).ok()).unwrap_or(PAGE_LEN_DEFAULT);
+        let len = limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(PAGE_LEN_DEFAULT);
         let order = order.0.unwrap_or(ItemOrder::Desc);
         Ok(ItemsReply::Ok(ApiJson(page(&kept, order, after.0.as_deref(), len)?)))
     }

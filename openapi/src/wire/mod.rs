@@ -40,7 +40,7 @@ pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, Mes
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub use parameter::{KeepAlive, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop};
 pub(crate) use primitive::given;
-pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable};
+pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable, PageLen};
 pub use reasoning::{ReasoningEffort, ReasoningFormat, Thinking, ThinkingObject, ThinkingType};
 pub use request::{ChatCompletionRequest, Modality, StreamOptions};
 pub use responses::*;

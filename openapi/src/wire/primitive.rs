@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::{Example, ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+    types::{Example, ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -294,6 +294,48 @@ impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
 impl<T: ToJSON> ToJSON for Nullable<T> {
     fn to_json(&self) -> Option<Value> {
         Some(self.0.to_json().unwrap_or_default())
+    }
+}
+
+/// How many items of a list are wanted. Its bounds are kept where it is used, since what poem-openapi
+/// says of a bound that is not kept names no field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLen(pub i64);
+
+impl PageLen {
+    /// Most items of a page: OpenAI's own number.
+    pub const MAX: i32 = 100;
+}
+
+impl Type for PageLen {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        i64::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        i64::schema_ref().merge(MetaSchema {
+            minimum: Some(1.0),
+            maximum: Some(Self::MAX.into()),
+            ..MetaSchema::ANY
+        })
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromParameter for PageLen {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        i64::parse_from_parameter(value).map(Self).map_err(ParseError::propagate)
     }
 }
 

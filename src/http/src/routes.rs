@@ -34,20 +34,25 @@ impl RouteTable {
 
     /// The route that fits `path`, as the document writes it: `/v1/models/{id}`.
     pub fn pattern(&self, path: &str) -> Option<&str> {
-        self.routes.iter().map(|(pattern, _)| &**pattern).find(|pattern| fits(pattern, path))
+        self.route(path).map(|(pattern, _)| &**pattern)
     }
 
     /// The methods of the route that fits `path`, as an `Allow` header lists them.
     pub fn allow(&self, path: &str) -> String {
-        let methods = self.routes.iter().find(|(pattern, _)| fits(pattern, path));
         let mut names = Vec::new();
-        for method in methods.map(|(_, methods)| methods.as_slice()).unwrap_or_default() {
+        for method in self.route(path).map(|(_, methods)| methods.as_slice()).unwrap_or_default() {
             names.push(method.as_str());
             if method == Method::GET {
                 names.push("HEAD");
             }
         }
         names.join(", ")
+    }
+
+    /// The route that fits `path` the closest: `/a/{id}/b` before `/a/{id}`, which takes slashes too.
+    fn route(&self, path: &str) -> Option<&(String, Vec<Method>)> {
+        let fitting = self.routes.iter().filter(|(pattern, _)| fits(pattern, path));
+        fitting.max_by_key(|(pattern, _)| pattern.split('/').count())
     }
 }
 
@@ -81,6 +86,19 @@ mod tests {
         assert!(fits("/v1/models", "/v1/models/"));
         assert!(!fits("/v1/models", "/v1/models/a"));
         assert!(!fits("/v1/models", "/v1/chat"));
+    }
+
+    #[test]
+    fn the_closest_route_is_the_one_meant() {
+        let table = ["/v1/responses/{id}", "/v1/responses/{id}/cancel", "/v1/responses"];
+        let table = table.into_iter().fold(RouteTable::default(), RouteTable::page);
+        for (path, pattern) in [
+            ("/v1/responses", "/v1/responses"),
+            ("/v1/responses/a", "/v1/responses/{id}"),
+            ("/v1/responses/a/cancel", "/v1/responses/{id}/cancel"),
+        ] {
+            assert_eq!(table.pattern(path), Some(pattern));
+        }
     }
 
     #[test]

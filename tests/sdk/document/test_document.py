@@ -66,7 +66,11 @@ def ask_everything(server, directory, *arguments):
             sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml",
             "run", COMMITTED, "--url", server.url, *arguments,
         ],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py")},
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"),
+            "SERVER_URL": server.url,
+        },
         cwd=directory, text=True, timeout=900, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         check=False,
     )

@@ -1,0 +1,168 @@
+//! Requests of clients, through the whole API: nothing panics, nothing is the server's fault, and
+//! every refusal has the shape that clients read.
+
+use std::{path::PathBuf, sync::Arc};
+
+use poem::{
+    Endpoint, EndpointExt, Request as HttpRequest, Response, endpoint::BoxEndpoint, http::Method,
+};
+use proptest::prelude::*;
+use rkllama_core::{
+    EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish, Finished, Generation,
+    Model, ModelError, ModelState, Models, Problem, Request, Resident, Sampling, Started,
+    TextFiles, Timings, Usage,
+};
+use rkllama_http::{Keys, Limits, Metrics};
+use rkllama_openapi::{KeptResponses, State};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::corpus::{cases, files, mutated, spliced, values};
+
+const PATHS: [&str; 4] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+
+/// An engine that says one word, and one model that every name means.
+struct Willing;
+
+impl Engine for Willing {
+    fn generate(&self, _: Request) -> Generation {
+        let finished = Finished {
+            finish: Finish::Stop,
+            usage: Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() },
+            timings: Timings::default(),
+        };
+        Box::pin(futures_util::stream::iter([
+            Ok(Event::Started(Started { prompt_tokens: 1, ignored: Vec::new() })),
+            Ok(Event::Text("word".to_owned())),
+            Ok(Event::Finished(finished)),
+        ]))
+    }
+
+    fn embed(&self, request: EmbedRequest) -> Embeddings {
+        let embedding = Embedding { vector: vec![0.6, -0.8], tokens: 1 };
+        let embeddings = vec![embedding; request.inputs.len()];
+        Box::pin(async move { Ok(embeddings) })
+    }
+
+    fn check(&self, _: &Model) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn residents(&self) -> Vec<Resident> {
+        Vec::new()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+impl Models for Willing {
+    fn list(&self) -> Vec<Arc<Model>> {
+        vec![Arc::new(Model {
+            id: "tiny".to_owned(),
+            created_s: 0,
+            weights_bytes: 0,
+            memory_bytes: None,
+            weights: PathBuf::from("/nowhere/model.rkllm"),
+            context_tokens_max: 4096,
+            sampling: Sampling::default(),
+            tokens_max: None,
+            runtime: None,
+            pooling: None,
+            state: ModelState::Ready,
+        })]
+    }
+
+    fn resolve(&self, _: &str) -> Result<Arc<Model>, ModelError> {
+        Ok(self.list().remove(0))
+    }
+
+    fn text_files(&self, _: &Model) -> Result<TextFiles, ModelError> {
+        unreachable!("the API never reads a model's files")
+    }
+}
+
+fn state() -> State {
+    State {
+        engine: Arc::new(Willing),
+        models: Arc::new(Willing),
+        metrics: Arc::new(Metrics::new("1.2.3")),
+        fallback: Arc::default(),
+        version: "1.2.3".to_owned(),
+        keys: Keys::default(),
+        responses: KeptResponses::default(),
+        strict_parameters: false,
+        empty_store_hint: None,
+    }
+}
+
+/// Asks with a body, and gives the status and the answer.
+async fn ask(app: &BoxEndpoint<'static, Response>, path: &str, body: Vec<u8>) -> (u16, String) {
+    let uri = path.parse().unwrap();
+    let request = HttpRequest::builder().method(Method::POST).uri(uri);
+    let request = request.content_type("application/json").body(body);
+    let answer = app.call(request).await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.into_body().into_string().await.unwrap())
+}
+
+/// A body is answered, or refused with all that clients read in a refusal.
+fn request_body(path: &str, body: &[u8]) -> u16 {
+    thread_local! {
+        static RUNTIME: Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        static APP: BoxEndpoint<'static, Response> =
+            rkllama_openapi::app(state(), Limits::default()).boxed();
+    }
+    let asked =
+        RUNTIME.with(|runtime| APP.with(|app| runtime.block_on(ask(app, path, body.to_vec()))));
+    let (status, answer) = asked;
+    match status {
+        200 if answer.starts_with('{') => drop(serde_json::from_str::<Value>(&answer).unwrap()),
+        200 => assert!(answer.starts_with("data: ") || answer.starts_with("event: "), "{answer}"),
+        // An unknown response or item is 404.
+        400 | 404 => {
+            let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].take();
+            let keys = error.as_object().unwrap().keys().map(String::as_str);
+            let missing: Vec<_> = ["message", "type", "param", "code"]
+                .into_iter()
+                .filter(|key| !keys.clone().any(|is| is == *key))
+                .collect();
+            assert!(missing.is_empty(), "{missing:?} {answer}");
+            assert!(!error["message"].as_str().unwrap().is_empty());
+        }
+        other => panic!("{other} {answer}"),
+    }
+    status
+}
+
+/// Each request of the corpus is answered where it belongs: else the mutants would all be refused.
+#[test]
+fn the_corpus_is_answered() {
+    for request in values("requests") {
+        let body = request.to_string().into_bytes();
+        let answered = PATHS.into_iter().filter(|path| request_body(path, &body) == 200).count();
+        assert!(answered > 0, "{request}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    #[test]
+    fn any_request_is_answered_or_refused(request in mutated(values("requests"))) {
+        let body = request.to_string().into_bytes();
+        for path in PATHS {
+            request_body(path, &body);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered_or_refused(bytes in spliced(files("requests"))) {
+        for path in PATHS {
+            request_body(path, &bytes);
+        }
+    }
+}

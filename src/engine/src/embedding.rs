@@ -57,6 +57,10 @@ async fn encode_all(engine: &Inner, request: &EmbedRequest) -> Result<Vec<Vec<i3
     let first = |error| EmbedError { input: 0, error };
     let model = &request.model;
     let choice = generation::check(engine, model).map_err(first)?;
+    if !choice.hidden_layer {
+        let what = "embeddings on this runtime";
+        return Err(first(EngineError::Unsupported { model: model.id.clone(), what }));
+    }
     let codec = engine.codecs.get(model).await.map_err(first)?;
     let context_tokens_max =
         engine.context_tokens_max(model).min(choice.context_limit_tokens.unwrap_or(u32::MAX));

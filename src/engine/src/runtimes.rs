@@ -58,6 +58,8 @@ pub struct RuntimeChoice {
     /// Whether a token of an aborted run comes in the next one, so that a run which nobody hears has
     /// to stand between the two.
     pub stale_token_after_abort: bool,
+    /// Whether it gives the hidden layer, of which vectors of texts are made.
+    pub hidden_layer: bool,
     /// Why this one, in words for the operator.
     pub why: String,
     /// What speaks against it.
@@ -77,6 +79,7 @@ impl RuntimeChoice {
             saved_prompts: true,
             kv_doubtful_after_abort: true,
             stale_token_after_abort: false,
+            hidden_layer: true,
             why: String::new(),
             doubt: None,
         }

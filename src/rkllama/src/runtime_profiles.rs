@@ -41,6 +41,9 @@ pub(crate) struct Facts {
     /// Whether a token of an aborted run comes in the run after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     stale_token_after_abort: Option<bool>,
+    /// Whether it gives the hidden layer, of which embeddings are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hidden_layer: Option<bool>,
 }
 
 /// [`KvReuse`] as it is written.
@@ -76,6 +79,7 @@ impl Facts {
             stale_token_after_abort: self
                 .stale_token_after_abort
                 .or(others.stale_token_after_abort),
+            hidden_layer: self.hidden_layer.or(others.hidden_layer),
         }
     }
 
@@ -95,6 +99,7 @@ impl Facts {
                 .kv_doubtful_after_abort
                 .unwrap_or(profile.kv_doubtful_after_abort),
             stale_token_after_abort: self.stale_token_after_abort.unwrap_or(false),
+            hidden_layer: self.hidden_layer.unwrap_or(true),
             ..RuntimeChoice::new(path)
         }
     }
@@ -186,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_release_speaks_before_its_series_and_the_operator_before_the_probe() {
-        let configured = profiles("[\"1.3\"]\nkv_reuse = \"off\"\nsaved_prompts = false\n");
+        let configured =
+            profiles("[\"1.3\"]\nkv_reuse = \"off\"\nsaved_prompts = false\nhidden_layer = true\n");
         let probed = profiles(
             "[\"1.3.1\"]\neos_guard = false\nkv_reuse = \"append\"\n\
              [\"1.3\"]\neos_guard = true\nkv_doubtful_after_abort = false\n",
@@ -201,6 +207,7 @@ mod tests {
                 saved_prompts: Some(false),
                 kv_doubtful_after_abort: Some(false),
                 stale_token_after_abort: None,
+                hidden_layer: Some(true),
             }
         );
         assert_eq!(facts("1.3.0").eos_guard, Some(true));
@@ -215,7 +222,8 @@ mod tests {
         assert_eq!(silent, RuntimeChoice { ignore_eos: true, ..RuntimeChoice::new("/lib") });
         let said = profiles(
             "[\"1.3.1\"]\nkv_reuse = \"append\"\nsaved_prompts = false\n\
-             kv_doubtful_after_abort = false\ncontext_margin_tokens = 8\n",
+             kv_doubtful_after_abort = false\ncontext_margin_tokens = 8\n\
+             hidden_layer = false\n",
         );
         assert_eq!(
             choice(said.of("1.3.1")),
@@ -226,6 +234,7 @@ mod tests {
                 saved_prompts: false,
                 kv_doubtful_after_abort: false,
                 stale_token_after_abort: false,
+                hidden_layer: false,
                 ..RuntimeChoice::new("/lib")
             }
         );

@@ -105,6 +105,19 @@ async fn a_text_that_is_too_long_is_refused_or_cut_and_costs_no_run() {
     assert_eq!(cut["usage"]["prompt_tokens"], 4096 - 32);
 }
 
+/// Where a runtime has been found not to give it, that is said and nothing is run.
+#[tokio::test]
+async fn a_runtime_without_a_hidden_layer_is_told_apart() {
+    let config = "[runtime_profiles.\"1.3\"]\nhidden_layer = false";
+    let server = ServerSetup::demo().config(config).start();
+    let response = ask(&server, json!({"input": FAR})).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let error = response.json::<Value>().await.unwrap()["error"].clone();
+    assert_eq!(error["param"], "model", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("does not support embeddings"), "{error}");
+    assert_eq!(server.trace().calls("rkllm_run"), 0);
+}
+
 /// Chats around it say what they always say, and go on in their own conversation.
 #[tokio::test]
 async fn a_chat_before_and_after_is_untouched() {

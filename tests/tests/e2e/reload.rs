@@ -4,6 +4,7 @@ use std::fs;
 
 use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, Sse, eventually, metric, metrics};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 const SLOW: &str = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 20\n\
                     [[rule]]\nuser_contains = \"endless\"\nsay = \"on and on \"\nno_eos = true\n\
@@ -135,6 +136,35 @@ async fn a_smaller_budget_makes_room_and_a_fallback_answers() {
     eventually("one leaves", || gone().then_some(())).await;
     assert_eq!(gpt.ask(&server).await.finish(), "length");
     assert_eq!(loads(&server), 2, "the one that was used last has stayed");
+}
+
+/// Kept responses that are beyond new limits go, and the fallback for embeddings answers at once.
+#[tokio::test]
+async fn kept_responses_make_room_and_embeddings_get_a_fallback() {
+    let server = ServerSetup::demo().start();
+    let ask = async |path: &str, body: Option<Value>| {
+        let url = format!("{}/v1/{path}", server.url);
+        let request = match &body {
+            Some(body) => reqwest::Client::new().post(url).json(body),
+            None => reqwest::Client::new().get(url),
+        };
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let body = Some(json!({"model": "demo", "input": "Hi", "max_output_tokens": 16}));
+    let mut paths = Vec::new();
+    for _ in 0..2 {
+        let (_, response) = ask("responses", body.clone()).await;
+        paths.push(format!("responses/{}", response["id"].as_str().unwrap()));
+    }
+    let text = Some(json!({"model": "text-embedding-3-small", "input": "Hi"}));
+    assert_eq!(ask("embeddings", text.clone()).await.0, 404);
+
+    reload(&server, "[kept_responses]\ncount_max = 1\n[fallback]\nembed = \"demo\"").await;
+
+    assert_eq!(ask(&paths[0], None).await.0, 404, "the older one made room");
+    assert_eq!(ask(&paths[1], None).await.0, 200);
+    assert_eq!(ask("embeddings", text).await.0, 200);
 }
 
 #[tokio::test]

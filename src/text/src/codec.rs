@@ -27,7 +27,7 @@ pub struct Codec {
     special_texts: HashMap<i32, String>,
     /// The names of control tokens.
     control: HashMap<i32, String>,
-    /// What its makers' `eos_token` is.
+    /// What ends a text that is to be read, where the tokenizer does not put it there by itself.
     text_end: Option<i32>,
     /// How it is asked to fill in, if it can.
     infill: Option<InfillMarks>,
@@ -130,8 +130,7 @@ impl Codec {
         if eos_ids.is_empty() {
             warnings.push(NO_EOS.to_owned());
         }
-        let text_end = config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name));
-        let text_end = text_end.and_then(|id| i32::try_from(id).ok());
+        let text_end = text_end(&tokenizer, &config);
         let infill = InfillMarks::of(&tokenizer);
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
         let control = tokenizer.get_added_tokens_decoder().into_iter();
@@ -291,8 +290,8 @@ impl Codec {
 
     /// The token ids of a text that is to be read and not to be continued, with little work for one that
     /// has certainly more than `tokens_max`. Names of control tokens in it are text; what the
-    /// tokenizer's makers put around a text is put there, and with `with_end` their end of text if they
-    /// have not.
+    /// tokenizer's makers put around a text is put there, and with `with_end` their end of text if that
+    /// is nothing: the only id of `generation_config.json`, else `eos_token`.
     ///
     /// # Errors
     /// As [`Codec::encode`].
@@ -489,6 +488,25 @@ impl Codec {
 fn ids_of(ids: &[u32]) -> Result<Vec<i32>, TextError> {
     let too_large = |id: &u32| TextError::Tokenize { reason: format!("id {id} is too large") };
     ids.iter().map(|id| i32::try_from(*id).map_err(|_| too_large(id))).collect()
+}
+
+/// What has to be put behind a text that is to be read.
+///
+/// Models for embeddings name in `eos_token` what ends their turns in chats, and have another token
+/// put behind texts by the tokenizer itself, or named by `generation_config.json`.
+fn text_end(tokenizer: &Tokenizer, config: &TextConfig) -> Option<i32> {
+    let last = |with_marks: bool| {
+        let encoding = tokenizer.encode_fast("a", with_marks).ok()?;
+        encoding.get_ids().last().copied()
+    };
+    if last(true) != last(false) {
+        return None;
+    }
+    let named = || config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name));
+    match config.eos_ids.as_slice() {
+        [only] => Some(*only),
+        _ => named().and_then(|id| i32::try_from(id).ok()),
+    }
 }
 
 /// The text of each special token in an answer. Those that end an answer are no part of it.

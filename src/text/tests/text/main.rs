@@ -7,6 +7,7 @@
 
 mod answers;
 mod bound;
+mod documents;
 mod eos;
 mod files;
 mod formats;

@@ -21,6 +21,7 @@ pub(crate) struct Tiny {
     added: Vec<Value>,
     config: Value,
     normalizer: Value,
+    post_processor: Option<Value>,
     pub(crate) files: TextFiles,
 }
 
@@ -35,6 +36,7 @@ impl Tiny {
             added: Vec::new(),
             config: json!({}),
             normalizer: Value::Null,
+            post_processor: None,
             files: TextFiles::default(),
         }
     }
@@ -54,6 +56,16 @@ impl Tiny {
 
     pub(crate) fn normalizer(mut self, normalizer: Value) -> Self {
         self.normalizer = normalizer;
+        self
+    }
+
+    /// Puts this token behind every text.
+    pub(crate) fn ended_by(mut self, token: &str, id: u32) -> Self {
+        self.post_processor = Some(json!({
+            "type": "TemplateProcessing", "pair": [],
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": token, "type_id": 0}}],
+            "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}},
+        }));
         self
     }
 
@@ -86,7 +98,8 @@ impl Tiny {
             "padding": null,
             "added_tokens": self.added,
             "normalizer": self.normalizer,
-            "pre_tokenizer": byte_level, "decoder": byte_level, "post_processor": byte_level,
+            "pre_tokenizer": byte_level, "decoder": byte_level,
+            "post_processor": self.post_processor.as_ref().unwrap_or(&byte_level),
             "model": {"type": "BPE", "vocab": vocab, "merges": []},
         });
         TextFiles {

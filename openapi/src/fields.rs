@@ -234,6 +234,7 @@ const EMBEDDING: &[Field<EmbeddingRequest>] = &[
     honoured("input", "a text, token ids, or an array of either, at most 2048; none empty"),
     honoured("encoding_format", "`float`, `base64`"),
     honoured("dimensions", "from 1 to the model's own"),
+    honoured("input_type", "not OpenAI's; a query gets the model's instruction in front"),
     honoured("truncate", "not OpenAI's; true: an input that is too long loses its end"),
     honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
     ignored("user", |r| r.user.is_some(), "users are not told apart"),

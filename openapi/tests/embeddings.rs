@@ -101,16 +101,19 @@ async fn what_the_engine_is_asked() {
         (json!([[1, 2], [3]]), vec![tokens(&[1, 2]), tokens(&[3])]),
     ] {
         let engine = engine(Ok(vec![vector(); expected.len()]));
-        let more = json!({"input": wire, "truncate": true, "keep_alive": "10s"});
+        let more = json!({"input": wire, "truncate": true, "keep_alive": "10s",
+            "input_type": "query"});
         post(state(Arc::clone(&engine)), &input(more)).await.assert_status_is_ok();
         let request = engine.embed_requests.lock().unwrap().pop().unwrap();
         assert_eq!(request.inputs, expected);
         assert_eq!((request.model.id.as_str(), request.truncate), ("tiny", true));
+        assert!(request.are_queries);
         assert_eq!(request.keep_alive, Some(KeepAlive::For(Duration::from_secs(10))));
     }
     let engine = engine(Ok(vec![vector()]));
     post(state(Arc::clone(&engine)), &input(json!({}))).await.assert_status_is_ok();
-    assert!(!engine.embed_requests.lock().unwrap().pop().unwrap().truncate);
+    let request = engine.embed_requests.lock().unwrap().pop().unwrap();
+    assert!(!request.truncate && !request.are_queries);
 }
 
 #[tokio::test]
@@ -125,6 +128,7 @@ async fn refusals() {
         json!({"input": [[1], [-1]]}),
         json!({"input": vec!["a"; 2049]}),
         json!({"encoding_format": "int8"}),
+        json!({"input_type": "question"}),
         json!({"dimensions": 0}),
         json!({"dimensions": 4}),
         json!({"keep_alive": "soon"}),

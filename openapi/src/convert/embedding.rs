@@ -15,7 +15,7 @@ use crate::{
     State,
     fields::Fields,
     refusal::unsupported,
-    wire::{EMBEDDING_INPUTS_MAX, EmbeddingRequest, EncodingFormat, given},
+    wire::{EMBEDDING_INPUTS_MAX, EmbeddingRequest, EncodingFormat, InputType, given},
 };
 
 /// A request that may run, and how to answer it.
@@ -56,6 +56,7 @@ pub(crate) fn embedding(
         request: EmbedRequest {
             model,
             inputs: inputs.collect(),
+            are_queries: given(wire.input_type).is_some_and(InputType::is_query),
             truncate: wire.truncate.unwrap_or(false),
             keep_alive,
             client: Arc::clone(&caller.0),

@@ -29,6 +29,10 @@ pub struct EmbeddingRequest {
     /// 400. Default: all.
     #[oai(nullable, validator(minimum(value = "1")))]
     pub dimensions: Option<i64>,
+    /// What the inputs are: models that tell queries from documents read a query with an instruction
+    /// in front, which their manifest may say (`query_instruction`). Token ids stay as they are.
+    /// Default: documents. Known from Cohere, Voyage and NVIDIA.
+    pub input_type: Option<Nullable<InputType>>,
     /// Whether an input that is longer than the context loses its end instead of being refused
     /// with 400. Default false. Known from Ollama.
     #[oai(nullable)]
@@ -93,6 +97,29 @@ pub enum EncodingFormat {
     Float,
     /// As the base64 of the numbers as f32, little-endian.
     Base64,
+}
+
+/// What inputs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
+pub enum InputType {
+    /// Questions to be answered by documents.
+    Query,
+    /// As `query`.
+    SearchQuery,
+    /// Texts to be found.
+    Document,
+    /// As `document`.
+    SearchDocument,
+    /// As `document`.
+    Passage,
+}
+
+impl InputType {
+    pub(crate) const fn is_query(self) -> bool {
+        matches!(self, Self::Query | Self::SearchQuery)
+    }
 }
 
 /// Always `list`.
@@ -179,4 +206,4 @@ impl Example for EmbeddingList {
 }
 
 read_from_object!(EmbeddingRequest);
-read_from_string!(EncodingFormat);
+read_from_string!(EncodingFormat, InputType);

@@ -32,6 +32,7 @@ pub use completion::{
 pub use embedding::{
     EMBEDDING_INPUTS_MAX, EmbeddingInput, EmbeddingList, EmbeddingListObject, EmbeddingObject,
     EmbeddingObjectName, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat,
+    InputType,
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};

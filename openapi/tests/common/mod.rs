@@ -245,6 +245,7 @@ pub(crate) fn model(id: &str) -> Model {
         tokens_max: Some(512),
         runtime: None,
         pooling: None,
+        query_instruction: None,
         state: ModelState::Ready,
     }
 }

@@ -11,6 +11,9 @@ pub struct EmbedRequest {
     pub model: Arc<Model>,
     /// The texts; not empty.
     pub inputs: Vec<EmbedInput>,
+    /// Whether the texts are queries, which models that tell them from documents read with an
+    /// instruction in front. Token ids stay as they are.
+    pub are_queries: bool,
     /// Whether a text that is longer than the context loses its end instead of being refused.
     pub truncate: bool,
     /// How long the model stays loaded afterwards; `None` leaves it to the server.

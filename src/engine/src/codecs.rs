@@ -203,6 +203,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            query_instruction: None,
             state,
         }
     }

@@ -24,6 +24,10 @@ use crate::{
 /// Replies of one run: its turn, its vector, and a failure.
 const REPLIES_MAX: usize = 4;
 
+/// What a query is where the manifest does not say: the words of Qwen3-Embedding's makers.
+const QUERY_INSTRUCTION: &str =
+    "Given a web search query, retrieve relevant passages that answer the query";
+
 /// Begins to read texts.
 pub(crate) fn start(engine: Arc<Inner>, request: EmbedRequest) -> Embeddings {
     Box::pin(async move {
@@ -73,6 +77,7 @@ async fn encode_all(engine: &Inner, request: &EmbedRequest) -> Result<Vec<Vec<i3
         context_tokens_max,
         margin_tokens,
         truncate: request.truncate,
+        are_queries: request.are_queries,
     };
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(first(EngineError::ShuttingDown));
@@ -99,6 +104,7 @@ struct Encoder {
     context_tokens_max: u32,
     margin_tokens: u32,
     truncate: bool,
+    are_queries: bool,
 }
 
 impl Encoder {
@@ -107,6 +113,9 @@ impl Encoder {
         let with_end = self.model.pooling == Some(rkllama_core::Pooling::Last);
         let tokens_max = if self.truncate { usize::MAX } else { self.room };
         let encoded = match input {
+            EmbedInput::Text(text) if self.are_queries => {
+                self.codec.encode_document(&self.query(&text), with_end, tokens_max)
+            }
             EmbedInput::Text(text) => self.codec.encode_document(&text, with_end, tokens_max),
             EmbedInput::Tokens(tokens) => self.codec.check_tokens(&tokens),
         };
@@ -128,6 +137,12 @@ impl Encoder {
                 Err(self.exceeded(PromptTokens::AtLeast(saturated(tokens_min))))
             }
         }
+    }
+
+    /// As the makers of Qwen3-Embedding write queries: no space stands behind the last colon.
+    fn query(&self, text: &str) -> String {
+        let instruction = self.model.query_instruction.as_deref().unwrap_or(QUERY_INSTRUCTION);
+        format!("Instruct: {instruction}\nQuery:{text}")
     }
 
     fn exceeded(&self, prompt_tokens: PromptTokens) -> EngineError {

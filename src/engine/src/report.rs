@@ -234,6 +234,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            query_instruction: None,
             state: ModelState::Ready,
         };
         let mut report = Report::new(Arc::clone(heard) as Arc<dyn Observer>, Arc::new(model));

@@ -97,6 +97,7 @@ fn model(id: &str) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        query_instruction: None,
         state: ModelState::Ready,
     }
 }

@@ -80,6 +80,7 @@ impl Folder {
             tokens_max: settings.tokens_max,
             runtime: settings.runtime,
             pooling: settings.pooling,
+            query_instruction: settings.query_instruction,
             state,
         };
         Some(Self {

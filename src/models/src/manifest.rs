@@ -21,6 +21,7 @@ struct Manifest {
     memory_mb: Option<Spanned<u32>>,
     runtime: Option<String>,
     pooling: Option<PoolingName>,
+    query_instruction: Option<String>,
     aliases: Vec<String>,
     tool_format: Option<String>,
     reasoning_format: Option<String>,
@@ -68,6 +69,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
     let mut settings = Settings {
         runtime: manifest.runtime,
         pooling: manifest.pooling.map(Pooling::from),
+        query_instruction: manifest.query_instruction,
         aliases: manifest.aliases,
         tool_format: manifest.tool_format,
         reasoning_format: manifest.reasoning_format,
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\npooling = 'mean'\n\
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\npooling = 'mean'\nquery_instruction = 'Find it'\n\
             aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
         let expected = Settings {
@@ -136,6 +138,7 @@ mod tests {
             memory_bytes: Some(2_000_000_000),
             runtime: Some("1.2.3".to_owned()),
             pooling: Some(Pooling::Mean),
+            query_instruction: Some("Find it".to_owned()),
             aliases: vec!["a".to_owned(), "b".to_owned()],
             tool_format: Some("hermes".to_owned()),
             reasoning_format: Some("think".to_owned()),

@@ -70,6 +70,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            query_instruction: None,
             state: ModelState::Ready,
         });
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();

@@ -90,6 +90,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        query_instruction: None,
         state: ModelState::Ready,
     };
     assert_eq!(root.model("a"), expected);

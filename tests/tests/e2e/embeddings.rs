@@ -105,6 +105,24 @@ async fn a_text_that_is_too_long_is_refused_or_cut_and_costs_no_run() {
     assert_eq!(cut["usage"]["prompt_tokens"], 4096 - 32);
 }
 
+/// A query is read with the instruction in front, letter by letter as the model's makers write it.
+#[tokio::test]
+async fn a_query_is_read_with_its_instruction() {
+    let default = "Given a web search query, retrieve relevant passages that answer the query";
+    for (manifest, instruction) in
+        [("", default), ("query_instruction = 'Find the board'", "Find the board")]
+    {
+        let model = ModelDir::demo("demo").manifest(manifest);
+        let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+        let query = read(&server, json!({"input": FAR, "input_type": "query"})).await;
+        let written = format!("Instruct: {instruction}\nQuery:{FAR}");
+        let same = read(&server, json!({"input": written, "input_type": "document"})).await;
+        assert_eq!(query["data"], same["data"], "{instruction}");
+        let other = read(&server, json!({"input": FAR})).await;
+        assert_ne!(query["data"], other["data"], "{instruction}");
+    }
+}
+
 /// Where a runtime has been found not to give it, that is said and nothing is run.
 #[tokio::test]
 async fn a_runtime_without_a_hidden_layer_is_told_apart() {

@@ -71,6 +71,7 @@ impl Models for Willing {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            query_instruction: None,
             state: ModelState::Ready,
         })]
     }

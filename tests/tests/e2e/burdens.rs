@@ -45,7 +45,9 @@ fn refused(answer: &Answer) {
 #[case::many(many_messages())]
 #[tokio::test]
 async fn a_body_far_too_long_costs_little(#[case] messages: Value) {
-    let server = ServerSetup::demo().start();
+    // glibc keeps freed memory for each thread that ran, up to twice the largest block: on a machine
+    // that is busy with other tests those are more threads. Here the server's own share counts.
+    let server = ServerSetup::demo().env("MALLOC_ARENA_MAX", "2").start();
     let chat = Chat::user("").with("messages", messages);
     let healthy = async {
         let mut slowest = Duration::ZERO;
@@ -66,7 +68,7 @@ async fn a_body_far_too_long_costs_little(#[case] messages: Value) {
     let (slowest, ()) = tokio::join!(healthy, bodies);
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     let (after, peak) = (resident_mb(&server, "VmRSS"), resident_mb(&server, "VmHWM"));
-    assert!(after < 300, "{after} MB, at most {peak} MB");
+    assert!(after < 250, "{after} MB, at most {peak} MB");
     let answer = Chat::user("Hi").with("max_tokens", 1).ask(&server).await;
     assert_eq!(answer.finish(), "length");
 }

@@ -4,7 +4,7 @@
 //! The whole state lives in the future. Dropping it closes the reply channel, and the model's task
 //! aborts the run.
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use rkllama_core::{
     EmbedError, EmbedInput, EmbedRequest, Embedding, Embeddings, EngineError, Finish, Finished,
@@ -29,11 +29,11 @@ const QUERY_INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
 
 /// Begins to read texts.
-pub(crate) fn start(engine: Arc<Inner>, request: EmbedRequest) -> Embeddings {
+pub(crate) fn start(engine: Arc<Inner>, mut request: EmbedRequest) -> Embeddings {
     Box::pin(async move {
         let model = Arc::clone(&request.model);
         let mut report = Report::new(engine.observer(), Arc::clone(&model));
-        let texts = encode_all(&engine, &request).await;
+        let texts = encode_all(&engine, &mut request).await;
         let texts = texts.map_err(|failed| told(&mut report, failed))?;
         let mut embeddings = Vec::with_capacity(texts.len());
         for (input, tokens) in texts.into_iter().enumerate() {
@@ -49,15 +49,16 @@ pub(crate) fn start(engine: Arc<Inner>, request: EmbedRequest) -> Embeddings {
 }
 
 fn told(report: &mut Report, failed: EmbedError) -> EmbedError {
-    let EmbedError { input, error } = failed;
-    match report.watch::<()>(Err(error.clone())) {
-        Ok(()) => EmbedError { input, error },
-        Err(error) => EmbedError { input, error },
-    }
+    let Err(error) = report.watch(Err::<Infallible, _>(failed.error));
+    EmbedError { error, ..failed }
 }
 
-/// The tokens of all texts, none of them empty or too long for the model.
-async fn encode_all(engine: &Inner, request: &EmbedRequest) -> Result<Vec<Vec<i32>>, EmbedError> {
+/// The tokens of all texts, none of them empty or too long for the model. Takes the texts, of which
+/// nothing else has any need: they can be most of a body.
+async fn encode_all(
+    engine: &Inner,
+    request: &mut EmbedRequest,
+) -> Result<Vec<Vec<i32>>, EmbedError> {
     let first = |error| EmbedError { input: 0, error };
     let model = &request.model;
     let choice = generation::check(engine, model).map_err(first)?;
@@ -82,7 +83,7 @@ async fn encode_all(engine: &Inner, request: &EmbedRequest) -> Result<Vec<Vec<i3
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(first(EngineError::ShuttingDown));
     };
-    let inputs = request.inputs.clone();
+    let inputs = std::mem::take(&mut request.inputs);
     let encoded = spawn_blocking(move || {
         // Given back when the work is over, not when its client has gone.
         let _permit = permit;
@@ -111,19 +112,22 @@ impl Encoder {
     fn encode(&self, input: EmbedInput) -> Result<Vec<i32>, EngineError> {
         // Models that are made for it were trained with an end behind each text.
         let with_end = self.model.pooling == Some(rkllama_core::Pooling::Last);
-        let tokens_max = if self.truncate { usize::MAX } else { self.room };
         let encoded = match input {
-            EmbedInput::Text(text) if self.are_queries => {
-                self.codec.encode_document(&self.query(&text), with_end, tokens_max)
+            EmbedInput::Text(text) if text.is_empty() => Encoded::Whole(Vec::new()),
+            EmbedInput::Text(text) => {
+                let text = if self.are_queries { self.query(&text) } else { text };
+                self.encode_text(&text, with_end)?
             }
-            EmbedInput::Text(text) => self.codec.encode_document(&text, with_end, tokens_max),
-            EmbedInput::Tokens(tokens) => self.codec.check_tokens(&tokens),
+            EmbedInput::Tokens(tokens) => {
+                let checked = self.codec.check_tokens(&tokens);
+                checked.map_err(|err| err.of_model(&self.model.id))?
+            }
         };
-        match encoded.map_err(|err| err.of_model(&self.model.id))? {
+        match encoded {
             Encoded::Whole(tokens) if tokens.is_empty() => {
                 Err(EngineError::Prompt { reason: "the text is empty".to_owned() })
             }
-            Encoded::Whole(mut tokens) if tokens.len() > self.room && self.truncate => {
+            Encoded::Whole(mut tokens) if tokens.len() > self.room && self.cuts() => {
                 let end = tokens.pop().filter(|_| with_end);
                 tokens.truncate(self.room - usize::from(end.is_some()));
                 tokens.extend(end);
@@ -137,6 +141,22 @@ impl Encoder {
                 Err(self.exceeded(PromptTokens::AtLeast(saturated(tokens_min))))
             }
         }
+    }
+
+    /// Whether what is too long is cut. A context that holds nothing is no length to cut to.
+    const fn cuts(&self) -> bool {
+        self.truncate && self.room > 0
+    }
+
+    fn encode_text(&self, text: &str, with_end: bool) -> Result<Encoded, EngineError> {
+        let encoded = match self.cuts() {
+            true => {
+                let beginning = self.codec.encode_document_beginning(text, with_end, self.room);
+                beginning.map(Encoded::Whole)
+            }
+            false => self.codec.encode_document(text, with_end, self.room),
+        };
+        encoded.map_err(|err| err.of_model(&self.model.id))
     }
 
     /// As the makers of Qwen3-Embedding write queries: no space stands behind the last colon.

@@ -27,8 +27,7 @@ pub struct Codec {
     special_texts: HashMap<i32, String>,
     /// The names of control tokens.
     control: HashMap<i32, String>,
-    /// What ends a text that is to be read, where the tokenizer does not put it there by itself.
-    text_end: Option<i32>,
+    text_end: TextEnd,
     /// How it is asked to fill in, if it can.
     infill: Option<InfillMarks>,
     warnings: Vec<String>,
@@ -130,7 +129,7 @@ impl Codec {
         if eos_ids.is_empty() {
             warnings.push(NO_EOS.to_owned());
         }
-        let text_end = text_end(&tokenizer, &config);
+        let text_end = TextEnd::of(&tokenizer, &config)?;
         let infill = InfillMarks::of(&tokenizer);
         let special_texts = special_texts(&tokenizer, &capabilities, &eos_ids);
         let control = tokenizer.get_added_tokens_decoder().into_iter();
@@ -278,14 +277,7 @@ impl Codec {
     /// # Errors
     /// As [`Codec::encode`].
     pub fn encode_text_within(&self, text: &str, tokens_max: usize) -> Result<Encoded, TextError> {
-        let tokens_min = self.bound.tokens_min(text);
-        if tokens_min > tokens_max {
-            return Ok(Encoded::TooLong { tokens_min });
-        }
-        let encoding = self.tokenizer.encode_fast(text, true);
-        let failed = |reason: String| TextError::Tokenize { reason };
-        let encoding = encoding.map_err(|err| failed(err.to_string()))?;
-        ids_of(encoding.get_ids()).map(Encoded::Whole)
+        self.within(text, tokens_max, |text| self.marked_ids(text))
     }
 
     /// The token ids of a text that is to be read and not to be continued, with little work for one that
@@ -303,12 +295,45 @@ impl Codec {
     ) -> Result<Encoded, TextError> {
         let guarded = self.guard.guard(text);
         let mut encoded = self.encode_text_within(&guarded, tokens_max)?;
-        if let (true, Encoded::Whole(ids), Some(end)) = (with_end, &mut encoded, self.text_end)
-            && ids.last() != Some(&end)
-        {
-            ids.push(end);
+        if let (true, Encoded::Whole(ids)) = (with_end, &mut encoded) {
+            ids.extend(self.text_end.own);
         }
         Ok(encoded)
+    }
+
+    /// As [`Codec::encode_document`], of so much of a text as makes at most `tokens_max` tokens, its end
+    /// mark among them. Costs little however long the text is.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn encode_document_beginning(
+        &self,
+        text: &str,
+        with_end: bool,
+        tokens_max: usize,
+    ) -> Result<Vec<i32>, TextError> {
+        let TextEnd { put, own } = &self.text_end;
+        let end = [put.as_slice(), own.filter(|_| with_end).as_slice()].concat();
+        let room = tokens_max.saturating_sub(end.len());
+        // A guarded text is longer, and only its beginning has to be guarded.
+        let mut len = tokens_max.saturating_mul(FIRST_LOOK_BYTES_PER_TOKEN);
+        let mut ids = loop {
+            let is_whole = len >= text.len();
+            let beginning = &text[..text.floor_char_boundary(len)];
+            let mut ids = self.marked_ids(&self.guard.guard(beginning))?;
+            ids.truncate(ids.len().saturating_sub(put.len()));
+            if is_whole {
+                break ids;
+            }
+            ids.truncate(ids.len().saturating_sub(CUT_TOKENS_MAX));
+            if ids.len() >= room {
+                break ids;
+            }
+            len = len.saturating_mul(2).max(1);
+        };
+        ids.truncate(room);
+        ids.extend(end);
+        Ok(ids)
     }
 
     /// The token ids that ask for what stands between two texts, with little work for texts that have
@@ -319,18 +344,24 @@ impl Codec {
     pub fn encode_infill(&self, infill: &Infill, tokens_max: usize) -> Result<Encoded, TextError> {
         let marks = self.infill.as_ref().ok_or(TextError::NoInfill)?;
         let Infill { before, after } = infill;
-        let tokens_min = self.bound.tokens_min(before) + self.bound.tokens_min(after);
-        if tokens_min > tokens_max {
-            return Ok(Encoded::TooLong { tokens_min });
-        }
         // What the tokenizer's makers put in front of every text; an end would end the answer.
         let begin = match self.encode_text_within("", 0)? {
             Encoded::Whole(ids) => ids,
             Encoded::TooLong { .. } => Vec::new(),
         };
         let begin: Vec<i32> = begin.into_iter().filter(|id| !self.eos_ids.contains(id)).collect();
-        let ids = |text: &str| self.ids(&self.guard.guard(text));
-        Ok(Encoded::Whole(marks.prompt(&begin, &ids(before)?, &ids(after)?)))
+        let guarded = (self.guard.guard(before), self.guard.guard(after));
+        let ids = |text: &str, tokens_max| self.within(text, tokens_max, |text| self.ids(text));
+        let before = match ids(&guarded.0, tokens_max)? {
+            Encoded::Whole(ids) => ids,
+            too_long @ Encoded::TooLong { .. } => return Ok(too_long),
+        };
+        match ids(&guarded.1, tokens_max.saturating_sub(before.len()))? {
+            Encoded::Whole(after) => Ok(Encoded::Whole(marks.prompt(&begin, &before, &after))),
+            Encoded::TooLong { tokens_min } => {
+                Ok(Encoded::TooLong { tokens_min: tokens_min + before.len() })
+            }
+        }
     }
 
     /// Whether the model can be asked for what stands between two texts.
@@ -366,7 +397,16 @@ impl Codec {
         rendered: &Rendered,
         tokens_max: usize,
     ) -> Result<Encoded, TextError> {
-        let text = rendered.guarded.as_str();
+        self.within(&rendered.guarded, tokens_max, |text| self.ids(text))
+    }
+
+    /// What `ids` makes of a text, with little work for one that has certainly more than `tokens_max`.
+    fn within(
+        &self,
+        text: &str,
+        tokens_max: usize,
+        ids: impl Fn(&str) -> Result<Vec<i32>, TextError>,
+    ) -> Result<Encoded, TextError> {
         let tokens_min = self.bound.tokens_min(text);
         if tokens_min > tokens_max {
             return Ok(Encoded::TooLong { tokens_min });
@@ -374,14 +414,14 @@ impl Codec {
         let mut len = tokens_max.saturating_mul(FIRST_LOOK_BYTES_PER_TOKEN);
         while len < text.len() {
             let beginning = &text[..text.floor_char_boundary(len)];
-            let tokens_min = self.ids(beginning)?.len().saturating_sub(CUT_TOKENS_MAX);
+            let tokens_min = ids(beginning)?.len().saturating_sub(CUT_TOKENS_MAX);
             if tokens_min > tokens_max {
                 return Ok(Encoded::TooLong { tokens_min });
             }
             // Doubling: all looks together cost no more than twice the last.
             len = len.saturating_mul(2).max(1);
         }
-        self.ids(text).map(Encoded::Whole)
+        ids(text).map(Encoded::Whole)
     }
 
     /// How many tokens a text has as part of a message.
@@ -477,35 +517,52 @@ impl Codec {
     }
 
     fn ids(&self, guarded: &str) -> Result<Vec<i32>, TextError> {
-        let failed = |reason: String| TextError::Tokenize { reason };
-        let encoding = self.tokenizer.encode_fast(guarded, false);
-        let encoding = encoding.map_err(|err| failed(err.to_string()))?;
-        ids_of(encoding.get_ids())
+        ids_by(&self.tokenizer, guarded, false)
+    }
+
+    /// With what the tokenizer's makers put around a text.
+    fn marked_ids(&self, guarded: &str) -> Result<Vec<i32>, TextError> {
+        ids_by(&self.tokenizer, guarded, true)
     }
 }
 
 /// The tokenizer's ids as the runtime takes them.
+fn ids_by(tokenizer: &Tokenizer, text: &str, marked: bool) -> Result<Vec<i32>, TextError> {
+    let failed = |reason: String| TextError::Tokenize { reason };
+    let encoding = tokenizer.encode_fast(text, marked).map_err(|err| failed(err.to_string()))?;
+    ids_of(encoding.get_ids())
+}
+
 fn ids_of(ids: &[u32]) -> Result<Vec<i32>, TextError> {
     let too_large = |id: &u32| TextError::Tokenize { reason: format!("id {id} is too large") };
     ids.iter().map(|id| i32::try_from(*id).map_err(|_| too_large(id))).collect()
 }
 
-/// What has to be put behind a text that is to be read.
+/// What stands behind a text that is to be read.
 ///
 /// Models for embeddings name in `eos_token` what ends their turns in chats, and have another token
 /// put behind texts by the tokenizer itself, or named by `generation_config.json`.
-fn text_end(tokenizer: &Tokenizer, config: &TextConfig) -> Option<i32> {
-    let last = |with_marks: bool| {
-        let encoding = tokenizer.encode_fast("a", with_marks).ok()?;
-        encoding.get_ids().last().copied()
-    };
-    if last(true) != last(false) {
-        return None;
-    }
-    let named = || config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name));
-    match config.eos_ids.as_slice() {
-        [only] => Some(*only),
-        _ => named().and_then(|id| i32::try_from(id).ok()),
+struct TextEnd {
+    /// What the tokenizer puts there by itself.
+    put: Vec<i32>,
+    /// What has to be put there where that is nothing.
+    own: Option<i32>,
+}
+
+impl TextEnd {
+    fn of(tokenizer: &Tokenizer, config: &TextConfig) -> Result<Self, TextError> {
+        // A text of which no mark is made.
+        let plain = ids_by(tokenizer, "a", false)?;
+        let marked = ids_by(tokenizer, "a", true)?;
+        let place = marked.windows(plain.len().max(1)).position(|window| window == plain);
+        let put = place.and_then(|at| marked.get(at + plain.len()..)).unwrap_or_default().to_vec();
+        let named = || config.named_token("eos_token").and_then(|name| tokenizer.token_to_id(name));
+        let own = match config.eos_ids.as_slice() {
+            _ if !put.is_empty() => None,
+            [only] => Some(*only),
+            _ => named().and_then(|id| i32::try_from(id).ok()),
+        };
+        Ok(Self { put, own })
     }
 }
 

@@ -5,11 +5,13 @@ use rkllama_protocol::Pooling;
 
 /// The vector that stands for a text, of length 1; `None` if its rows are no numbers, or all zero.
 ///
-/// Rows are counted from the end: a runtime has none for tokens that it did not compute.
-pub(crate) fn pool(hidden: Hidden<'_>, pooling: Pooling) -> Option<Vec<f32>> {
+/// Rows are counted from the end: a runtime has none for tokens that it did not compute, and where
+/// the first of `tokens` is one of them there is no first row.
+pub(crate) fn pool(hidden: Hidden<'_>, tokens: usize, pooling: Pooling) -> Option<Vec<f32>> {
     let rows = || hidden.values.chunks_exact(hidden.width);
     let pooled: Vec<f64> = match pooling {
         Pooling::Last => rows().next_back()?.iter().copied().map(f64::from).collect(),
+        Pooling::Cls if rows().len() < tokens => return None,
         Pooling::Cls => rows().next()?.iter().copied().map(f64::from).collect(),
         // Its length does not matter, so the sum will do.
         Pooling::Mean => rows().fold(vec![0.0; hidden.width], |mut sum, row| {
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     fn of(values: &[f32], pooling: Pooling) -> Option<Vec<f32>> {
-        pool(Hidden { values, width: 2 }, pooling)
+        pool(Hidden { values, width: 2 }, values.len() / 2, pooling)
     }
 
     #[test]
@@ -45,6 +47,9 @@ mod tests {
 
     #[test]
     fn rows_that_say_nothing_are_no_vector() {
+        let last = Hidden { values: &[3.0, 4.0], width: 2 };
+        assert_eq!(pool(last, 2, Pooling::Cls), None, "that is not the first");
+        assert_eq!(pool(last, 2, Pooling::Last), Some(vec![0.6, 0.8]));
         for rows in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
             assert_eq!(of(&rows, Pooling::Last), None);
         }

@@ -215,7 +215,7 @@ impl<M: Model> Answering<'_, M> {
         // The last rows that come: some releases say first that there are none.
         let mut vector = None;
         let result = self.model.read(&embed.tokens, &mut |hidden| {
-            vector = Some(pooling::pool(hidden, embed.pooling));
+            vector = Some(pooling::pool(hidden, embed.tokens.len(), embed.pooling));
         });
         let is_aborted = self.control.left() || self.control.is_stopping();
         Ok(match (result, vector) {

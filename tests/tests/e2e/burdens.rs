@@ -73,6 +73,29 @@ async fn a_body_far_too_long_costs_little(#[case] messages: Value) {
     assert_eq!(answer.finish(), "length");
 }
 
+/// The same of texts that are no conversation: to go on from, and to be read, refused or cut.
+#[rstest]
+#[case::words("word ")]
+#[case::blanks(" ")]
+#[tokio::test]
+async fn a_text_far_too_long_costs_little(#[case] text: &str) {
+    let server = ServerSetup::demo().env("MALLOC_ARENA_MAX", "2").start();
+    let text = text.repeat(30_000_000 / text.len());
+    for (path, body, status) in [
+        ("completions", json!({"model": "demo", "prompt": text}), 400),
+        ("embeddings", json!({"model": "demo", "input": text}), 400),
+        ("embeddings", json!({"model": "demo", "input": text, "truncate": true}), 200),
+    ] {
+        let url = format!("{}/v1/{path}", server.url);
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let answer = answer.json::<Value>().await.unwrap();
+        assert!(status == 200 || answer["error"]["code"] == "context_length_exceeded", "{answer}");
+    }
+    let (after, peak) = (resident_mb(&server, "VmRSS"), resident_mb(&server, "VmHWM"));
+    assert!(peak < 500, "{after} MB, at most {peak} MB");
+}
+
 /// What the runtime gave is known after the first load: a prompt that is too long for it need not
 /// wait for its turn again.
 #[tokio::test]

@@ -123,6 +123,19 @@ async fn a_query_is_read_with_its_instruction() {
     }
 }
 
+/// A context that is all margin holds no text, and none can be cut to it.
+#[tokio::test]
+async fn a_context_without_room_is_told() {
+    let model = ModelDir::demo("demo").manifest("context_length = 32");
+    let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+    for input in [json!(FAR), json!([1, 2])] {
+        let response = ask(&server, json!({"input": input, "truncate": true})).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let error = response.json::<Value>().await.unwrap()["error"].clone();
+        assert_eq!(error["code"], "context_length_exceeded", "{error}");
+    }
+}
+
 /// Where a runtime has been found not to give it, that is said and nothing is run.
 #[tokio::test]
 async fn a_runtime_without_a_hidden_layer_is_told_apart() {

@@ -53,3 +53,31 @@ fn a_text_that_is_certainly_too_long_is_not_tokenised() {
     let encoded = codec.encode_document(&"x".repeat(100_000), true, 10).unwrap();
     assert!(matches!(encoded, Encoded::TooLong { tokens_min } if tokens_min > 10));
 }
+
+/// Cut where it is full, with its end behind it, and not a token otherwise than in the whole.
+#[test]
+fn the_beginning_of_a_text_is_that_of_the_whole() {
+    for tiny in [tiny(), tiny().ended_by("<|endoftext|>", 257)] {
+        let codec = tiny.codec();
+        for text in ["", "hi", "a<|endoftext|>b", &"é word ".repeat(300)] {
+            let whole = ids(&tiny, text, true);
+            let (end, text_ids) = whole.split_last().unwrap();
+            for tokens_max in [1, 2, 7, 40, 2000, 100_000] {
+                let cut = codec.encode_document_beginning(text, true, tokens_max).unwrap();
+                let len = text_ids.len().min(tokens_max - 1);
+                assert_eq!(cut, [&text_ids[..len], &[*end]].concat(), "{tokens_max}");
+            }
+        }
+        let without = codec.encode_document_beginning("hihi", false, 3).unwrap();
+        assert_eq!(without.len(), 3);
+    }
+}
+
+/// Blanks may be one token or millions, which only a look can tell; it is a short one.
+#[test]
+fn blanks_without_end_are_too_long() {
+    let codec = tiny().codec();
+    let encoded = codec.encode_document(&" ".repeat(1_000_000), true, 100).unwrap();
+    let looked_at = |tokens_min| tokens_min < 10_000;
+    assert!(matches!(encoded, Encoded::TooLong { tokens_min } if looked_at(tokens_min)));
+}

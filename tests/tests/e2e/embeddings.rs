@@ -180,6 +180,23 @@ async fn a_worker_that_dies_is_told_and_the_next_text_is_read() {
     assert_eq!(vectors(&server, json!(NEAR[0])).await.len(), 1);
 }
 
+/// A run that hangs is given up, the inputs behind it are not tried, and the next request works.
+#[tokio::test]
+async fn a_run_that_hangs_is_given_up() {
+    let server = ServerSetup::demo()
+        .config("[limits]\nstall_timeout_ms = 500\nabort_timeout_ms = 300")
+        .live_script("[faults]\nhang_in_run = true\n")
+        .start();
+    let response = ask(&server, json!({"input": [FAR, FAR]})).await;
+    let status = response.status();
+    let body = response.text().await.unwrap();
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    assert!(body.contains("the worker of model 'demo'"), "{body}");
+    assert_eq!(server.trace().calls("rkllm_run"), 1);
+    server.rescript("");
+    assert_eq!(vectors(&server, json!(NEAR[0])).await.len(), 1);
+}
+
 /// A client that leaves ends its run, and the inputs behind it are never begun.
 #[tokio::test]
 async fn a_client_that_leaves_cancels() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, Trace, eventually};
+use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, Trace, eventually, metric, metrics};
 use serde_json::{Value, json};
 
 fn models(names: &[&str]) -> ServerSetup {
@@ -42,6 +42,31 @@ async fn a_model_leaves_when_nobody_used_it_for_its_time() {
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     ask(&server, "one").await;
     assert_eq!(server.trace().calls("rkllm_init"), 2);
+}
+
+/// Who looks while a model is loaded sees that it is, and for how long already.
+#[tokio::test]
+async fn the_progress_of_a_load_is_visible() {
+    let server = models(&["one"]).in_real_time("[latency]\nload_ms = 1500\n").start();
+    let asked = ask(&server, "one");
+    let watched = async {
+        let load = || (server.trace().calls("rkllm_init") == 1).then_some(());
+        eventually("the load has begun", load).await;
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let url = format!("{}/v1/models/one", server.url);
+            let model: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+            assert_eq!(model["status"], "loading", "{model}");
+            seen.push(model["loading_ms"].as_u64().unwrap());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(seen[0] < seen[1], "{seen:?}");
+        let page = metrics(&server).await;
+        let series = "rkllama_model_state{model_name=\"one\",state=\"loading\"}";
+        assert_eq!(metric(&page, series), Some(1.0));
+    };
+    tokio::join!(asked, watched);
+    assert_eq!(status(&server, "one").await, "loaded");
 }
 
 #[tokio::test]

@@ -41,14 +41,15 @@ pub(crate) fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {
         .extra_response_header::<String, _>(id("The request's id."))
 }
 
-/// The document as JSON: the content of `openapi.json`, but for the line feed at its end.
-pub fn document() -> String {
-    service(Described::<Operations>(PhantomData)).spec()
+/// The document as JSON, with the operations `T` of other APIs: the content of `openapi.json`, but for
+/// the line feed at its end.
+pub fn document<T: OpenApi>() -> String {
+    service(Described::<(Operations, T)>(PhantomData)).spec()
 }
 
 /// The document as YAML.
-pub fn document_yaml() -> String {
-    service(Described::<Operations>(PhantomData)).spec_yaml()
+pub fn document_yaml<T: OpenApi>() -> String {
+    service(Described::<(Operations, T)>(PhantomData)).spec_yaml()
 }
 
 /// An endpoint that sends `text`.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
+use poem_openapi::OpenApi;
 use rkllama_core::{Engine, Models};
 use rkllama_http::{
     ApiError, Guard, Intake, Keys, Metrics, Observe, RouteTable, Shaped, SwaggerUi,
@@ -32,6 +33,7 @@ use rkllama_http::{
 pub use document::{document, document_yaml};
 pub use fields::coverage;
 pub use kept::{KeptLimits, KeptResponses};
+pub use rkllama_http::ErrorShape;
 pub use shape::OpenAiShape;
 
 use answer::Envelope;
@@ -92,9 +94,26 @@ impl State {
     }
 }
 
+/// Operations of other APIs, to stand under the same roof.
+pub struct Others<T> {
+    /// The operations.
+    pub operations: T,
+    /// What their errors look like, by where their paths begin.
+    pub shapes: Vec<(&'static str, Box<dyn ErrorShape>)>,
+}
+
 /// Everything under one roof: operations, document, pages, errors in OpenAI's shape, ids and the
-/// log. The binary serves this and the tests ask it.
+/// log.
 pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Response> + 'static {
+    app_with(state, intake, Others { operations: (), shapes: Vec::new() })
+}
+
+/// As [`app`], with the operations of other APIs beside those of `/v1`, in the document too.
+pub fn app_with<T: OpenApi + 'static>(
+    state: State,
+    intake: impl Into<Intake>,
+    others: Others<T>,
+) -> impl Endpoint<Output = Response> + 'static {
     let intake = intake.into();
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
     let metrics = Arc::clone(&state.metrics);
@@ -106,17 +125,18 @@ pub fn app(state: State, intake: impl Into<Intake>) -> impl Endpoint<Output = Re
         EmbeddingsApi { state: state.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
+        others.operations,
     ));
-    let routes = RouteTable::of::<Operations>().page("/docs").page("/docs/{file}");
+    let routes = RouteTable::of::<(Operations, T)>().page("/docs").page("/docs/{file}");
     let routes = DOCUMENT_PAGES.into_iter().fold(routes, RouteTable::page);
     let [json, yaml] = DOCUMENT_PAGES;
     Route::new()
-        .at(json, get(document::page("application/json", document())))
-        .at(yaml, get(document::page("application/yaml", document_yaml())))
+        .at(json, get(document::page("application/json", document::<T>())))
+        .at(yaml, get(document::page("application/yaml", document_yaml::<T>())))
         .nest("/docs", SwaggerUi::new(json))
         .nest("/", slashes::EncodeSlashes::new(operations))
         .data(intake)
         .with(guard)
-        .with(Shaped::new(OpenAiShape, routes))
+        .with(Shaped::new(OpenAiShape, others.shapes, routes))
         .with(Observe::new(metrics))
 }

@@ -149,6 +149,7 @@ pub(crate) fn body(error: BodyError) -> ApiError {
         BodyError::Syntax { reason } => {
             invalid(format!("We could not parse the JSON body of your request. (HINT: {reason})"))
         }
+        BodyError::Worded(reason) => invalid(reason),
         BodyError::Data { path, reason } => data(path, &reason),
     }
 }

@@ -153,10 +153,10 @@ async fn the_documents_are_served() {
     let client = client();
     let json = client.get("/openapi.json").send().await;
     json.assert_content_type("application/json");
-    json.assert_text(rkllama_openapi::document()).await;
+    json.assert_text(rkllama_openapi::document::<()>()).await;
     let yaml = client.get("/openapi.yaml").send().await;
     yaml.assert_content_type("application/yaml");
-    yaml.assert_text(rkllama_openapi::document_yaml()).await;
+    yaml.assert_text(rkllama_openapi::document_yaml::<()>()).await;
 }
 
 #[tokio::test]

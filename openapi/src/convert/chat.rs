@@ -92,6 +92,7 @@ fn conversation(wire: ChatCompletionRequest) -> Result<Chat, ApiError> {
         return Err(unsupported("continue_final_message"));
     }
     Ok(Chat {
+        preface: Vec::new(),
         messages,
         tools,
         tool_choice,

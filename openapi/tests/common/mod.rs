@@ -19,8 +19,9 @@ use std::{
 use futures_core::Stream;
 use rkllama_core::{
     Chat, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish,
-    Finished, Generation, Message, Model, ModelError, ModelRuntime, ModelState, Models, Problem,
-    Prompt, Request, Resident, Sampling, Started, TextFiles, Timings, ToolCallPiece, Usage,
+    Finished, Generation, KeepAlive, Message, Model, ModelError, ModelRuntime, ModelState, Models,
+    Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings, ToolCallPiece,
+    Usage, Working,
 };
 use rkllama_http::{Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
@@ -116,6 +117,12 @@ impl Engine for ScriptedEngine {
             }
         })
     }
+
+    fn load(&self, _: Arc<Model>, _: Option<KeepAlive>, _: Arc<str>) -> Working<()> {
+        unreachable!("no route of these asks for it")
+    }
+
+    fn unload(&self, _: &Model) {}
 
     fn check(&self, model: &Model) -> Result<(), EngineError> {
         match (&self.refusal, &model.state) {

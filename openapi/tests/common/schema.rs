@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The published document.
 pub(crate) fn document() -> Value {
-    serde_json::from_str(&rkllama_openapi::document()).unwrap()
+    serde_json::from_str(&rkllama_openapi::document::<()>()).unwrap()
 }
 
 /// What is wrong with `value` as `name` of our document; empty when nothing.

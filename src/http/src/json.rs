@@ -61,6 +61,9 @@ pub enum BodyError {
         /// The parser's words, with line and column.
         reason: String,
     },
+    /// Refused in the words of the API that it was meant for.
+    #[error("{0}")]
+    Worded(String),
     /// JSON, but not of the expected form.
     #[error("{reason}")]
     Data {
@@ -76,7 +79,7 @@ impl ResponseError for BodyError {
         match self {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Unreadable { .. } | Self::Syntax { .. } | Self::Data { .. } => {
+            Self::Unreadable { .. } | Self::Syntax { .. } | Self::Worded(_) | Self::Data { .. } => {
                 StatusCode::BAD_REQUEST
             }
         }
@@ -99,15 +102,24 @@ impl<T: Type + DeserializeOwned + 'static> ParsePayload for ApiJson<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let default = LazyCell::new(|| Intake::new(Limits::default()));
-        let room = request.data::<Intake>().unwrap_or_else(|| &default).room();
-        let announced = request
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let held = read(body.take()?, announced, &room).await?;
-        Ok(Self(parse_held(held, &room.limits).await?))
+        Ok(Self(read_as(request, body, parse).await?))
     }
+}
+
+/// The body of a request as `parse` reads it, within the limits of all bodies.
+pub(crate) async fn read_as<T: Send + 'static>(
+    request: &Request,
+    body: &mut RequestBody,
+    parse: fn(&[u8]) -> Result<T, BodyError>,
+) -> Result<T> {
+    let default = LazyCell::new(|| Intake::new(Limits::default()));
+    let room = request.data::<Intake>().unwrap_or_else(|| &default).room();
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let held = read(body.take()?, announced, &room).await?;
+    Ok(parse_held(held, &room.limits, parse).await?)
 }
 
 /// A body, and the room it takes as long as it lives.
@@ -182,9 +194,10 @@ pub(crate) async fn discard(body: Body, limits: &Limits) {
 }
 
 /// Parses a body, a large one on a thread of its own, and gives its room back.
-async fn parse_held<T: DeserializeOwned + Send + 'static>(
+async fn parse_held<T: Send + 'static>(
     held: Held,
     limits: &Limits,
+    parse: fn(&[u8]) -> Result<T, BodyError>,
 ) -> Result<T, BodyError> {
     if held.len() <= limits.body_bytes_inline_max {
         return parse(&held.text);
@@ -362,7 +375,7 @@ mod tests {
         let room = Room::new(limits);
         for (text, is_here) in [("[1234567]", true), ("[12345678]", false)] {
             let held = read(Body::from_string(text.to_owned()), None, &room).await.unwrap();
-            let Reader(thread) = parse_held(held, &room.limits).await.unwrap();
+            let Reader(thread) = parse_held(held, &room.limits, parse).await.unwrap();
             assert_eq!(thread == std::thread::current().id(), is_here, "{text}");
         }
     }

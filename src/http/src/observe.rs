@@ -100,7 +100,11 @@ impl Line {
 
     fn end(mut self, response: &Response) {
         let route = response.data::<PathPattern>().map_or("-", |pattern| &pattern.0);
-        let is_stream = response.content_type().is_some_and(|t| t.starts_with("text/event-stream"));
+        let is_stream = response.content_type().is_some_and(|content_type| {
+            ["text/event-stream", "application/x-ndjson"]
+                .iter()
+                .any(|it| content_type.starts_with(it))
+        });
         self.write(route, response.status().as_u16(), is_stream);
     }
 

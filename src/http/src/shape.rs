@@ -61,40 +61,70 @@ pub trait ErrorShape: Send + Sync + 'static {
     /// Words a fault.
     fn error(&self, fault: Fault) -> ApiError;
 
-    /// Writes an error's body, as JSON.
+    /// Writes an error's body.
     fn body(&self, error: &ApiError) -> Vec<u8>;
-}
 
-/// A middleware that gives every error of an API its shape.
-#[derive(Debug, Clone)]
-pub struct Shaped<S> {
-    shape: Arc<S>,
-    routes: Arc<RouteTable>,
-}
-
-impl<S: ErrorShape> Shaped<S> {
-    /// `routes` are those of the API, for the `Allow` header.
-    pub fn new(shape: S, routes: RouteTable) -> Self {
-        Self { shape: Arc::new(shape), routes: Arc::new(routes) }
+    /// What that body is.
+    fn content_type(&self, _error: &ApiError) -> &'static str {
+        "application/json"
     }
 }
 
-impl<S: ErrorShape, E: Endpoint> Middleware<E> for Shaped<S> {
-    type Output = ShapedEndpoint<S, E>;
+/// The shapes of several APIs, by where their paths begin.
+struct Shapes {
+    others: Vec<(&'static str, Box<dyn ErrorShape>)>,
+    rest: Box<dyn ErrorShape>,
+}
+
+impl Shapes {
+    /// The shape of a path's errors: that of the longest beginning that is there.
+    fn of(&self, path: &str) -> &dyn ErrorShape {
+        let fits = |beginning: &str| {
+            let rest = path.strip_prefix(beginning);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let fitting = self.others.iter().filter(|(beginning, _)| fits(beginning));
+        let longest = fitting.max_by_key(|(beginning, _)| beginning.len());
+        longest.map_or(&*self.rest, |(_, shape)| &**shape)
+    }
+}
+
+/// A middleware that gives every error the shape of the API that was meant.
+#[derive(Clone)]
+pub struct Shaped {
+    shapes: Arc<Shapes>,
+    routes: Arc<RouteTable>,
+}
+
+impl Shaped {
+    /// `shape` is that of all paths but those that begin as one of `others`; `routes` are those of
+    /// all APIs, for the `Allow` header.
+    pub fn new(
+        shape: impl ErrorShape,
+        others: Vec<(&'static str, Box<dyn ErrorShape>)>,
+        routes: RouteTable,
+    ) -> Self {
+        let shapes = Shapes { others, rest: Box::new(shape) };
+        Self { shapes: Arc::new(shapes), routes: Arc::new(routes) }
+    }
+}
+
+impl<E: Endpoint> Middleware<E> for Shaped {
+    type Output = ShapedEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ShapedEndpoint { inner, shape: Arc::clone(&self.shape), routes: Arc::clone(&self.routes) }
+        ShapedEndpoint { inner, shapes: Arc::clone(&self.shapes), routes: Arc::clone(&self.routes) }
     }
 }
 
 /// See [`Shaped`].
-pub struct ShapedEndpoint<S, E> {
+pub struct ShapedEndpoint<E> {
     inner: E,
-    shape: Arc<S>,
+    shapes: Arc<Shapes>,
     routes: Arc<RouteTable>,
 }
 
-impl<S: ErrorShape, E: Endpoint> Endpoint for ShapedEndpoint<S, E> {
+impl<E: Endpoint> Endpoint for ShapedEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
@@ -108,13 +138,14 @@ impl<S: ErrorShape, E: Endpoint> Endpoint for ShapedEndpoint<S, E> {
                 self.labelled(response, &path)
             }
             Err(panic) => {
-                respond(&*self.shape, &self.shape.error(Fault::Panic { what: words(&*panic) }))
+                let shape = self.shapes.of(&path);
+                respond(shape, &shape.error(Fault::Panic { what: words(&*panic) }))
             }
         })
     }
 }
 
-impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
+impl<E> ShapedEndpoint<E> {
     /// Gives the log the route in the document's words: poem-openapi calls parameters `:param0`.
     fn labelled(&self, mut response: Response, path: &str) -> Response {
         let pattern = response.data::<PathPattern>().and_then(|_| self.routes.pattern(path));
@@ -127,11 +158,12 @@ impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
     fn refuse(&self, error: Error, method: Method, path: String) -> Response {
         let pattern = error.data::<PathPattern>().cloned();
         let is_unknown = error.is::<NotFoundError>();
+        let shape = self.shapes.of(&path);
         let error = match error.downcast::<ApiError>() {
             Ok(error) => error,
-            Err(error) => self.shape.error(self.fault(error, method, path)),
+            Err(error) => shape.error(self.fault(error, method, path)),
         };
-        let mut response = respond(&*self.shape, &error);
+        let mut response = respond(shape, &error);
         // The pattern is for the log line; a path that is unknown has none.
         if let Some(pattern) = pattern.filter(|_| !is_unknown) {
             response.set_data(pattern);
@@ -164,11 +196,11 @@ impl<S: ErrorShape, E> ShapedEndpoint<S, E> {
 }
 
 /// Logs an error and makes it a response.
-fn respond(shape: &impl ErrorShape, error: &ApiError) -> Response {
+fn respond(shape: &dyn ErrorShape, error: &ApiError) -> Response {
     error.log();
     let mut response = Response::builder()
         .status(error.status)
-        .content_type("application/json")
+        .content_type(shape.content_type(error))
         .body(shape.body(error));
     if let Some(seconds) = error.retry_after_s {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -10,8 +10,8 @@ use std::{
 
 use rkllama_core::{
     Account, EmbedRequest, Embeddings, Engine, EngineError, Finish, Generation, Happened,
-    LoadState, Model, ModelError, ModelState, Models, Observer, Outcome, Problem, Request,
-    Resident, RunAccount, Sampling, TextFiles, Timings, Usage,
+    KeepAlive, LoadState, Model, ModelError, ModelState, Models, Observer, Outcome, Problem,
+    Request, Resident, RunAccount, Sampling, TextFiles, Timings, Usage, Working,
 };
 use rkllama_http::Metrics;
 
@@ -30,6 +30,12 @@ impl Engine for World {
     fn embed(&self, _: EmbedRequest) -> Embeddings {
         unreachable!("metrics ask for nothing")
     }
+
+    fn load(&self, _: Arc<Model>, _: Option<KeepAlive>, _: Arc<str>) -> Working<()> {
+        unreachable!("no route of these asks for it")
+    }
+
+    fn unload(&self, _: &Model) {}
 
     fn check(&self, _: &Model) -> Result<(), EngineError> {
         Ok(())

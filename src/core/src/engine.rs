@@ -3,12 +3,15 @@
 use std::{
     path::PathBuf,
     pin::Pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_core::Stream;
 
-use crate::{EmbedError, EmbedRequest, Embedding, EngineError, Event, Model, Request};
+use crate::{
+    EmbedError, EmbedRequest, Embedding, EngineError, Event, KeepAlive, Model, Request, Working,
+};
 
 /// A running or waiting generation. Dropping it cancels: it leaves the queue, or aborts the run.
 pub type Generation = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
@@ -71,6 +74,19 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins to read texts into vectors. Returns at once.
     fn embed(&self, request: EmbedRequest) -> Embeddings;
+
+    /// Loads a model for `client` and keeps it for as long as `keep_alive` says.
+    ///
+    /// Fails as a request for this model would.
+    fn load(
+        &self,
+        model: Arc<Model>,
+        keep_alive: Option<KeepAlive>,
+        client: Arc<str>,
+    ) -> Working<()>;
+
+    /// Has a model unloaded after its current answer; nothing happens if it is not loaded.
+    fn unload(&self, model: &Model);
 
     /// Whether a request for this model can be taken, as far as can be told without trying.
     ///

@@ -14,6 +14,7 @@ mod model;
 mod observer;
 mod request;
 mod sampling;
+mod texts;
 mod tool;
 
 pub use embedding::{EmbedError, EmbedInput, EmbedRequest, Embedding, Pooling};
@@ -26,4 +27,5 @@ pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
 pub use request::{Chat, Format, Infill, Prompt, Request};
 pub use sampling::Sampling;
+pub use texts::{Cutting, ModelTraits, Texts, Working};
 pub use tool::{Tool, ToolCall, ToolChoice};

@@ -51,6 +51,8 @@ pub struct TextFiles {
     pub tokenizer_config: Option<Vec<u8>>,
     /// `generation_config.json`: end-of-sequence ids and sampling.
     pub generation_config: Option<Vec<u8>>,
+    /// `config.json`: the architecture and its sizes.
+    pub config: Option<Vec<u8>>,
     /// `chat_template.jinja`; wins over the template inside `tokenizer_config`.
     pub chat_template: Option<String>,
     /// How the model writes calls of tools, where its manifest says it: a format's name.

@@ -54,6 +54,9 @@ pub struct Infill {
 /// A conversation to be answered.
 #[derive(Debug, Clone, Default)]
 pub struct Chat {
+    /// Token ids in front of everything, as they are: what an earlier answer of an API without
+    /// messages went on from. None is negative.
+    pub preface: Vec<i32>,
     /// Oldest message first; not empty.
     pub messages: Vec<Message>,
     /// Functions that the model may call.

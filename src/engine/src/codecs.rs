@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rkllama_core::{EngineError, Model, ModelError, ModelState, Models, Problem};
+use rkllama_core::{EngineError, Model, ModelError, ModelState, ModelTraits, Models, Problem};
 use rkllama_text::Codec;
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
@@ -31,6 +31,8 @@ struct Entry {
     warnings: Vec<String>,
     /// What its conversations have in common.
     prefixes: Arc<Prefixes>,
+    /// What the model can do, once somebody has asked. Stays when the codec is forgotten.
+    traits: Arc<OnceCell<Arc<ModelTraits>>>,
 }
 
 impl Codecs {
@@ -42,6 +44,29 @@ impl Codecs {
     pub(crate) async fn get(&self, model: &Arc<Model>) -> Result<Arc<Codec>, EngineError> {
         let parsed = self.cell(model).get_or_try_init(|| self.parse(model)).await.cloned()?;
         Ok(parsed?)
+    }
+
+    /// What the model can do; read from its files once.
+    pub(crate) async fn traits(&self, model: &Arc<Model>) -> Result<Arc<ModelTraits>, EngineError> {
+        let cell = self.cell(model);
+        let known = {
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            entries.get(&model.id).map(|entry| Arc::clone(&entry.traits)).unwrap_or_default()
+        };
+        let traits = known.get_or_try_init(|| async {
+            let codec = cell.get_or_try_init(|| self.parse(model)).await.cloned()??;
+            let (models, record) = (Arc::clone(&self.models), Arc::clone(model));
+            let config = spawn_blocking(move || models.text_files(&record)).await;
+            let config = config.ok().and_then(Result::ok).and_then(|files| files.config);
+            Ok::<_, EngineError>(Arc::new(ModelTraits {
+                template: codec.template_source().to_owned(),
+                tools: codec.capabilities().tools,
+                thinking: codec.capabilities().reasoning(),
+                infill: codec.can_infill(),
+                config: config.and_then(|bytes| String::from_utf8(bytes).ok()),
+            }))
+        });
+        traits.await.cloned()
     }
 
     /// Lets go of a codec that nobody needs while its model is not loaded: it is parsed again in less
@@ -108,7 +133,8 @@ impl Codecs {
         let cell = Arc::default();
         let prefixes = Arc::default();
         let (model_of, warnings) = (Arc::clone(model), Vec::new());
-        let entry = Entry { model: model_of, cell: Arc::clone(&cell), warnings, prefixes };
+        let traits = Arc::default();
+        let entry = Entry { model: model_of, cell: Arc::clone(&cell), warnings, prefixes, traits };
         entries.insert(model.id.clone(), entry);
         cell
     }

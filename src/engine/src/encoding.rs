@@ -59,14 +59,17 @@ pub(crate) fn encode(
             return bare(codec, encoded, format);
         }
     };
+    let preface = codec.check_tokens(&chat.preface).map_err(of_text)?;
     let grammar = match forced_calls(codec, &chat)? {
         Some(calls) => Some(calls),
         None => format.map(grammar_of).transpose()?,
     };
     let calls = free_calls(codec, &chat)?;
     let chat = if grammar.is_some() { instructed(chat, format) } else { chat };
-    let prompt = codec.prompt(&chat, None, tokens_max).map_err(of_text)?;
+    let mut prompt = codec.prompt(&chat, None, tokens_max).map_err(of_text)?;
+    prompt.encoded = behind(preface, prompt.encoded);
     let shared_prefix = match &prompt.encoded {
+        Encoded::Whole(_) if !chat.preface.is_empty() => None,
         Encoded::Whole(tokens) => {
             prefixes.tokens_min.and_then(|min| prefixes.known.of(codec, &chat, tokens, min))
         }
@@ -82,6 +85,17 @@ pub(crate) fn encode(
     let ChatPrompt { encoded, answer, .. } = prompt;
     let stop_tokens = codec.eos_ids().to_vec();
     Ok(Encoding { encoded, shared_prefix, parser: Some(answer), steering, stop_tokens })
+}
+
+/// `encoded` behind what is in front of it.
+fn behind(front: Encoded, encoded: Encoded) -> Encoded {
+    match (front, encoded) {
+        (Encoded::Whole(front), Encoded::Whole(tokens)) => Encoded::Whole([front, tokens].concat()),
+        (Encoded::Whole(front), Encoded::TooLong { tokens_min }) => {
+            Encoded::TooLong { tokens_min: tokens_min + front.len() }
+        }
+        (too_long @ Encoded::TooLong { .. }, _) => too_long,
+    }
 }
 
 /// What is no conversation: nothing comes before its form.

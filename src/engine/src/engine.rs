@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use rkllama_core::{
     EmbedRequest, Embeddings, Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime,
-    Models, Observer, Problem, Request, Resident, Sampling,
+    Models, Observer, Problem, Request, Resident, Sampling, Working,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,9 +52,16 @@ pub(crate) struct Inner {
 }
 
 /// A model whose task runs.
-struct Opened {
+pub(crate) struct Opened {
     model: Arc<Model>,
     door: Arc<Door>,
+}
+
+impl Opened {
+    /// Whether the model is in a worker, or on its way there.
+    pub(crate) fn is_resident(&self) -> bool {
+        self.door.resident(&self.model).is_some()
+    }
 }
 
 impl NpuEngine {
@@ -107,20 +114,29 @@ impl NpuEngine {
         inner.shared.residency.reconfigure(config.memory.clone(), config.pinned.clone());
         let queue_len_max = config.queue_len_max;
         inner.config.send_replace(Arc::new(config));
-        let doors = inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let doors = inner.doors();
         for opened in doors.values() {
             opened.door.queue.set_len_max(queue_len_max);
         }
     }
 
-    /// Loads a model and keeps it for as long as `keep_alive` says.
+    /// Loads a model before anybody asks for it. How long it stays is the configuration's to say.
     ///
     /// # Errors
     /// What a request for this model would get.
-    pub async fn load(
+    pub async fn preload(&self, model: &Arc<Model>) -> Result<(), EngineError> {
+        self.load_for(model, None, OPERATOR.into()).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    async fn load_for(
         &self,
         model: &Arc<Model>,
         keep_alive: Option<KeepAlive>,
+        client: Arc<str>,
     ) -> Result<(), EngineError> {
         generation::check(&self.inner, model)?;
         let (reply, mut replies) = mpsc::channel(1);
@@ -133,7 +149,7 @@ impl NpuEngine {
             pooling: None,
             steering: None,
             keep_alive,
-            client: OPERATOR.into(),
+            client,
             reply,
         };
         let _waiting = self.inner.admit(model, job)?;
@@ -141,14 +157,6 @@ impl NpuEngine {
             Some(Reply::Failed(error)) => Err(error),
             Some(_) => Ok(()),
             None => Err(self.inner.gone(model)),
-        }
-    }
-
-    /// Has a model unloaded after its current answer; nothing happens if it is not loaded.
-    pub fn unload(&self, model: &Model) {
-        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opened) = doors.get(&model.id) {
-            opened.door.unload();
         }
     }
 
@@ -175,12 +183,28 @@ impl Engine for NpuEngine {
         embedding::start(Arc::clone(&self.inner), request)
     }
 
+    fn load(
+        &self,
+        model: Arc<Model>,
+        keep_alive: Option<KeepAlive>,
+        client: Arc<str>,
+    ) -> Working<()> {
+        let engine = self.clone();
+        Box::pin(async move { engine.load_for(&model, keep_alive, client).await })
+    }
+
+    fn unload(&self, model: &Model) {
+        if let Some(opened) = self.inner.doors().get(&model.id) {
+            opened.door.unload();
+        }
+    }
+
     fn check(&self, model: &Model) -> Result<(), EngineError> {
         generation::check(&self.inner, model).map(drop)
     }
 
     fn residents(&self) -> Vec<Resident> {
-        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let doors = self.inner.doors();
         doors.values().filter_map(|opened| opened.door.resident(&opened.model)).collect()
     }
 
@@ -202,7 +226,7 @@ impl Engine for NpuEngine {
         let mut problems = self.inner.shared.runtimes.problems();
         problems.extend(self.inner.codecs.problems());
         self.inner.add_unfit(&mut problems);
-        let doors = self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let doors = self.inner.doors();
         problems.extend(doors.values().filter_map(|opened| {
             let detail = opened.door.problem()?;
             Some(Problem { subject: opened.model.id.clone(), detail })
@@ -214,6 +238,10 @@ impl Engine for NpuEngine {
 impl Inner {
     pub(crate) fn config(&self) -> Arc<EngineConfig> {
         self.shared.config()
+    }
+
+    pub(crate) fn doors(&self) -> MutexGuard<'_, BTreeMap<String, Opened>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
@@ -282,7 +310,7 @@ impl Inner {
             return Err(EngineError::ShuttingDown);
         }
         // Held until the job is in: a door that is retired meanwhile would end before it.
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doors = self.doors();
         match self.door(&mut doors, model).queue.admit(job) {
             Ok(before) => {
                 tracing::debug!(model = model.id, before, "a request waits for its model");
@@ -526,7 +554,7 @@ mod tests {
         soon("its worker has ended", || !Path::new(&stat).exists() || ended()).await;
 
         runtimes.armed.store(false, Ordering::SeqCst);
-        engine.load(&model(1), None).await.unwrap();
+        engine.preload(&model(1)).await.unwrap();
         assert_eq!(engine.residents().len(), 1, "the model works again");
         assert_eq!(runtimes.loads.load(Ordering::SeqCst), 2);
     }

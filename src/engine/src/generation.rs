@@ -174,6 +174,11 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
     }
 }
 
+/// The tokens that the model would be given.
+pub(crate) async fn tokens(engine: &Inner, request: &mut Request) -> Result<Vec<i32>, EngineError> {
+    Ok(prepare(engine, request).await?.tokens)
+}
+
 /// A request that waits for its turn.
 pub(crate) struct Waiting {
     pub(crate) replies: mpsc::Receiver<Reply>,

@@ -25,6 +25,7 @@ mod run;
 mod runtimes;
 mod slot;
 mod steering;
+mod texts;
 mod turn;
 mod worker_log;
 

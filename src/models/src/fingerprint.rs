@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    folder::{TEXT_FILES, text_file, weights_in},
+    folder::{CONFIG, TEXT_FILES, text_file, weights_in},
     generation_config::GENERATION_CONFIG,
     manifest::MANIFEST,
     modelfile::MODELFILE,
@@ -33,7 +33,7 @@ impl Fingerprint {
         let weights = weights_in(folder).unwrap_or_default();
         let weights = weights.into_iter().map(|name| folder.join(name));
         let beside = [MANIFEST, MODELFILE].map(|name| folder.join(name));
-        let text = TEXT_FILES.iter().chain([&GENERATION_CONFIG]);
+        let text = TEXT_FILES.iter().chain([&GENERATION_CONFIG, &CONFIG]);
         let text = text.map(|name| text_file(folder, name));
         Self(beside.into_iter().chain(text).chain(weights).map(Seen::at).collect())
     }

@@ -23,6 +23,8 @@ use crate::{
 
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The architecture, in `transformers`' words.
+pub(crate) const CONFIG: &str = "config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// The files about text and nothing else.
 pub(crate) const TEXT_FILES: [&str; 3] = [TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE];
@@ -109,6 +111,7 @@ impl Folder {
             tokenizer,
             tokenizer_config: config(TOKENIZER_CONFIG)?,
             generation_config: config(GENERATION_CONFIG)?,
+            config: config(CONFIG)?,
             chat_template: read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
             tool_format: self.tool_format.clone(),
             reasoning_format: self.reasoning_format.clone(),

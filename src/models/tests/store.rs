@@ -282,12 +282,14 @@ fn text_files_are_read_from_the_folder_or_the_one_below() {
         .with("a/tokenizer/tokenizer.json", "T")
         .with("a/tokenizer/tokenizer_config.json", "C")
         .with("a/generation_config.json", "{}")
+        .with("a/config.json", "F")
         .with("a/chat_template.jinja", "J")
         .with("a/rkllama.toml", "tool_format = 'hermes'\nreasoning_format = 'none'\n");
     let expected = TextFiles {
         tokenizer: b"T".to_vec(),
         tokenizer_config: Some(b"C".to_vec()),
         generation_config: Some(b"{}".to_vec()),
+        config: Some(b"F".to_vec()),
         chat_template: Some("J".to_owned()),
         tool_format: Some("hermes".to_owned()),
         reasoning_format: Some("none".to_owned()),

@@ -135,8 +135,8 @@ pub(crate) fn resolve_all(names: &[String], models: &Store) -> anyhow::Result<Ve
 pub(crate) fn preload_one_after_another(engine: NpuEngine, models: Vec<Arc<Model>>) {
     tokio::spawn(async move {
         for model in models {
-            // How long it stays is the configuration's to say: it is pinned as long as that names it.
-            if let Err(error) = engine.load(&model, None).await {
+            // It is pinned as long as the configuration names it.
+            if let Err(error) = engine.preload(&model).await {
                 tracing::warn!(model = model.id, %error, "not preloaded");
             }
         }

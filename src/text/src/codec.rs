@@ -482,6 +482,41 @@ impl Codec {
         self.ids_of_parts_alone(&[(false, text)])
     }
 
+    /// The ids of a text that stands for itself: with what the tokenizer's makers put around a text or
+    /// without, and with names of control tokens as control tokens or as text. Little work
+    /// for one that has certainly more than `tokens_max`.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn cut(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+        tokens_max: usize,
+    ) -> Result<Encoded, TextError> {
+        let guarded = self.guarded(&[(!parse_special, text)]);
+        self.within(&guarded, tokens_max, |text| match add_special {
+            true => self.marked_ids(text),
+            false => self.ids(text),
+        })
+    }
+
+    /// The text of token ids, with the names of control tokens in it.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenize`] where the tokenizer's decoder fails.
+    pub fn text_of(&self, tokens: &[i32]) -> Result<String, TextError> {
+        let ids: Vec<u32> = tokens.iter().map(|id| id.cast_unsigned()).collect();
+        let failed = |error: tokenizers::Error| TextError::Tokenize { reason: error.to_string() };
+        self.tokenizer.decode(&ids, false).map_err(failed)
+    }
+
+    /// The source of the chat template.
+    pub fn template_source(&self) -> &str {
+        self.template.source()
+    }
+
     /// The ids of a text in parts, each of which names control tokens (`false`) or holds their
     /// names as mere text (`true`).
     pub(crate) fn ids_of_parts(&self, parts: &[(bool, &str)]) -> Result<Vec<i32>, TextError> {

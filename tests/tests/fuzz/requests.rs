@@ -9,8 +9,8 @@ use poem::{
 use proptest::prelude::*;
 use rkllama_core::{
     EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish, Finished, Generation,
-    Model, ModelError, ModelState, Models, Problem, Request, Resident, Sampling, Started,
-    TextFiles, Timings, Usage,
+    KeepAlive, Model, ModelError, ModelState, Models, Problem, Request, Resident, Sampling,
+    Started, TextFiles, Timings, Usage, Working,
 };
 use rkllama_http::{Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
@@ -44,6 +44,12 @@ impl Engine for Willing {
         let embeddings = vec![embedding; request.inputs.len()];
         Box::pin(async move { Ok(embeddings) })
     }
+
+    fn load(&self, _: Arc<Model>, _: Option<KeepAlive>, _: Arc<str>) -> Working<()> {
+        unreachable!("no route of these asks for it")
+    }
+
+    fn unload(&self, _: &Model) {}
 
     fn check(&self, _: &Model) -> Result<(), EngineError> {
         Ok(())

@@ -48,6 +48,7 @@ impl Prefixes {
         }
         let other = vec![Message::new(Role::User, OTHER_WORDS)];
         let other = Chat {
+            preface: Vec::new(),
             messages: [instructions, &other].concat(),
             tools: chat.tools.clone(),
             tool_choice: chat.tool_choice.clone(),

@@ -1,11 +1,12 @@
 //! The request for embeddings, and its answer.
 
 use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
+use rkllama_http::document_one_of;
 use serde::{Deserialize, Serialize};
 
 use super::{
     CompletionPrompt, KeepAlive, Nullable,
-    primitive::{document_one_of, read_from_object, read_from_string},
+    primitive::{read_from_object, read_from_string},
 };
 
 /// Inputs of one request: OpenAI's own number.

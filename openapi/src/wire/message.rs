@@ -6,6 +6,7 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
+use rkllama_http::document_one_of;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
@@ -13,7 +14,7 @@ use serde::{
 
 use super::{
     AnyObject, MessageToolCall, Nullable,
-    primitive::{document_one_of, read_from_object, read_from_string},
+    primitive::{read_from_object, read_from_string},
 };
 
 /// Who speaks.

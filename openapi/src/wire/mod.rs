@@ -9,7 +9,6 @@ mod completion;
 mod embedding;
 mod format;
 mod health;
-mod json;
 mod message;
 mod model;
 mod parameter;
@@ -36,7 +35,6 @@ pub use embedding::{
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};
-pub use json::{JsonObject, JsonValue};
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub use parameter::{KeepAlive, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop};
@@ -45,6 +43,7 @@ pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable, P
 pub use reasoning::{ReasoningEffort, ReasoningFormat, Thinking, ThinkingObject, ThinkingType};
 pub use request::{ChatCompletionRequest, Modality, StreamOptions};
 pub use responses::*;
+pub use rkllama_http::{JsonObject, JsonValue};
 pub use tool::{
     AllowedTool, AllowedTools, AllowedToolsMode, CalledFunction, FunctionDefinition, FunctionName,
     MessageToolCall, TOOLS_MAX, Tool, ToolChoice, ToolChoiceMode, ToolChoiceObject, ToolChoiceType,

@@ -8,7 +8,7 @@ use serde::{
     de::{self, IgnoredAny, SeqAccess, Visitor},
 };
 
-use super::primitive::document_one_of;
+use rkllama_http::document_one_of;
 
 /// Stop texts of one request. Each is searched for in all that is generated; OpenAI takes 4,
 /// llama-server's clients send a few dozen.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
+use rkllama_http::document_one_of;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, IntoDeserializer, MapAccess, Visitor, value},
@@ -10,7 +11,7 @@ use serde::{
 
 use super::{
     AnyObject, JsonObject, Nullable,
-    primitive::{document_one_of, read_from_object, read_from_string},
+    primitive::{read_from_object, read_from_string},
 };
 
 /// Tools of one request: OpenAI's own limit.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod document;
 mod error;
 mod hangup;
 mod intake;
@@ -14,6 +15,7 @@ mod metrics;
 mod ndjson;
 mod observe;
 mod own_json;
+mod raw_json;
 mod routes;
 mod serve;
 mod shape;
@@ -29,6 +31,7 @@ pub use metrics::{Exposition, Metrics};
 pub use ndjson::{Ndjson, line as ndjson_line};
 pub use observe::Observe;
 pub use own_json::{OwnJson, ReadBody};
+pub use raw_json::{JsonObject, JsonValue};
 pub use routes::RouteTable;
 pub use serve::serve;
 pub use shape::{ErrorShape, Fault, Shaped};

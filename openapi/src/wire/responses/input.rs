@@ -5,6 +5,7 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
+use rkllama_http::document_one_of;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
@@ -12,7 +13,7 @@ use serde::{
 
 use crate::wire::{
     AnyValue, Nullable,
-    primitive::{document_one_of, read_from_object, read_from_string},
+    primitive::{read_from_object, read_from_string},
     tool::serialize_as_json,
 };
 

@@ -2,19 +2,15 @@
 //!
 //! The order of keys is a part of the prompt, and a tree of values takes thirty times the memory.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
-use poem_openapi::{
-    registry::MetaSchemaRef,
-    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
-};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, Unexpected},
 };
 use serde_json::{Value, value::RawValue};
 
-use super::primitive::document_as;
+use crate::document_as;
 
 /// A JSON object, as it was written.
 #[derive(Debug, Clone, Serialize)]

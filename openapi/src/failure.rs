@@ -1,21 +1,11 @@
-//! From the domain's errors to OpenAI's, in one place; and what of it the document says.
-
-use std::{error::Error, fmt, marker::PhantomData};
+//! From the domain's errors to OpenAI's, in one place.
 
 use poem::http::{HeaderValue, StatusCode, header::HeaderName};
-use poem_openapi::{
-    ApiResponse,
-    payload::Payload,
-    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
-    types::Type,
-};
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::{ApiError, ApiJson};
+use rkllama_http::ApiError;
+pub(crate) use rkllama_http::{Failure, Statuses};
 
-use crate::{
-    refusal::{echo, invalid},
-    wire::ErrorResponse,
-};
+use crate::refusal::{echo, invalid};
 
 /// Seconds until a queue may have moved: an answer of a few dozen tokens takes about as long.
 const QUEUE_RETRY_AFTER_S: u32 = 5;
@@ -109,106 +99,4 @@ fn unavailable(words: String) -> ApiError {
 
 fn lasting(error: ApiError) -> ApiError {
     error.header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
-}
-
-/// The statuses with which an operation fails: what the document lists.
-pub(crate) trait Statuses: Send + Sync + 'static {
-    /// In rising order.
-    const STATUSES: &'static [u16];
-    /// What 404 means.
-    const NOT_FOUND: &'static str = "There is no such model.";
-}
-
-/// An error of an operation, documented with the statuses of `S`.
-pub(crate) struct Failure<S> {
-    error: ApiError,
-    statuses: PhantomData<fn() -> S>,
-}
-
-impl<S> From<ApiError> for Failure<S> {
-    fn from(error: ApiError) -> Self {
-        Self { error, statuses: PhantomData }
-    }
-}
-
-impl<S: Statuses> From<Failure<S>> for poem::Error {
-    fn from(failure: Failure<S>) -> Self {
-        debug_assert!(
-            S::STATUSES.contains(&failure.error.status.as_u16()),
-            "{} is not documented for this operation",
-            failure.error.status
-        );
-        failure.error.into()
-    }
-}
-
-impl<S> fmt::Debug for Failure<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<S> fmt::Display for Failure<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
-    }
-}
-
-impl<S> Error for Failure<S> {}
-
-impl<S: Statuses> ApiResponse for Failure<S> {
-    fn meta() -> MetaResponses {
-        MetaResponses { responses: S::STATUSES.iter().copied().map(documented::<S>).collect() }
-    }
-
-    fn register(registry: &mut Registry) {
-        ErrorResponse::register(registry);
-    }
-}
-
-fn documented<S: Statuses>(status: u16) -> MetaResponse {
-    MetaResponse {
-        description: match status {
-            400 => "The request is at fault; `param` names the field.",
-            401 => "The request needs a key, and carries none or one that is not known here.",
-            404 => S::NOT_FOUND,
-            408 => "The request's body did not arrive in time.",
-            413 => "The request's body is too large.",
-            429 => "The key's own limit, in a minute or at once, is reached.",
-            500 => "The server is at fault.",
-            _ => {
-                "The server cannot answer now: the queue is full, the runtime or the model \
-                  cannot be used, or the server is shutting down."
-            }
-        },
-        status: Some(status),
-        status_range: None,
-        content: vec![MetaMediaType {
-            content_type: ApiJson::<ErrorResponse>::CONTENT_TYPE,
-            schema: ErrorResponse::schema_ref(),
-        }],
-        headers: match status {
-            401 => vec![header("WWW-AUTHENTICATE", "Always `Bearer`.", String::schema_ref())],
-            429 => {
-                vec![header(RETRY_AFTER, "Seconds after which to try again.", u32::schema_ref())]
-            }
-            503 => {
-                let words = "Seconds after which to try again, where that makes sense.";
-                vec![header(RETRY_AFTER, words, u32::schema_ref())]
-            }
-            _ => Vec::new(),
-        },
-    }
-}
-
-const RETRY_AFTER: &str = "RETRY-AFTER";
-
-fn header(name: &str, description: &str, schema: MetaSchemaRef) -> MetaHeader {
-    MetaHeader {
-        name: name.to_owned(),
-        description: Some(description.to_owned()),
-        required: false,
-        deprecated: false,
-        schema,
-    }
 }

@@ -22,7 +22,6 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use poem_openapi::OpenApi;
 use rkllama_core::{Engine, Models};
@@ -33,7 +32,7 @@ use rkllama_http::{
 pub use document::{document, document_yaml};
 pub use fields::coverage;
 pub use kept::{KeptLimits, KeptResponses};
-pub use rkllama_http::ErrorShape;
+pub use rkllama_http::{ErrorShape, Fallbacks};
 pub use shape::OpenAiShape;
 
 use answer::Envelope;
@@ -62,16 +61,6 @@ pub struct State {
     pub strict_parameters: bool,
     /// What to do where there is no model at all, said with every unknown model: a command.
     pub empty_store_hint: Option<String>,
-}
-
-/// Models by what is asked of them, each for names nobody knows and for requests without one. May
-/// change while the server runs.
-#[derive(Debug, Default)]
-pub struct Fallbacks {
-    /// For answers.
-    pub chat: ArcSwapOption<String>,
-    /// For embeddings.
-    pub embed: ArcSwapOption<String>,
 }
 
 impl State {

@@ -48,6 +48,7 @@ pub(crate) struct ChatApi {
 pub(crate) struct ChatStatuses;
 
 impl Statuses for ChatStatuses {
+    type Body = crate::wire::ErrorResponse;
     const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
 }
 
@@ -186,6 +187,7 @@ pub(crate) struct ModelsApi {
 pub(crate) struct ModelStatuses;
 
 impl Statuses for ModelStatuses {
+    type Body = crate::wire::ErrorResponse;
     const STATUSES: &'static [u16] = &[400, 401, 404, 429, 500];
 }
 
@@ -193,6 +195,7 @@ impl Statuses for ModelStatuses {
 pub(crate) struct ListStatuses;
 
 impl Statuses for ListStatuses {
+    type Body = crate::wire::ErrorResponse;
     const STATUSES: &'static [u16] = &[401, 429, 500];
 }
 
@@ -200,6 +203,7 @@ impl Statuses for ListStatuses {
 pub(crate) struct ServerStatuses;
 
 impl Statuses for ServerStatuses {
+    type Body = crate::wire::ErrorResponse;
     const STATUSES: &'static [u16] = &[500];
 }
 

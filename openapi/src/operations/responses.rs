@@ -36,6 +36,7 @@ pub(crate) struct ResponsesApi {
 pub(crate) struct KeptStatuses;
 
 impl Statuses for KeptStatuses {
+    type Body = crate::wire::ErrorResponse;
     const STATUSES: &'static [u16] = &[400, 401, 404, 429, 500];
     const NOT_FOUND: &'static str = "There is no such response: it never was, is another key's, was not to be kept, or had to \
          make room.";

@@ -7,6 +7,8 @@
 mod auth;
 mod document;
 mod error;
+mod failure;
+mod fallback;
 mod hangup;
 mod intake;
 mod json;
@@ -24,6 +26,8 @@ mod swagger;
 
 pub use auth::{ApiKey, AuthError, Caller, Guard, InvalidDigest, KeyLimits, Keys};
 pub use error::ApiError;
+pub use failure::{Failure, Statuses};
+pub use fallback::{Fallbacks, Unresolved};
 pub use intake::Intake;
 pub use json::{ApiJson, BodyError};
 pub use limits::Limits;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 #[test]
 fn the_committed_document_is_the_one_the_code_makes() {
-    let made = rkllama_openapi::document::<()>() + "\n";
+    let made = rkllama_openapi::document::<rkllama_compat::Operations>() + "\n";
     assert_committed("openapi.json", include_str!("../openapi.json"), &made);
 }
 

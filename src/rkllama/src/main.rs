@@ -41,9 +41,8 @@ fn for_people() -> anyhow::Result<ExitCode> {
         Command::Run(args) => client::run(&args).map(|()| ExitCode::SUCCESS),
         Command::List(args) => client::list(&args).map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => client::ps(&args).map(|()| ExitCode::SUCCESS),
-        Command::Openapi => {
-            cli::print(&rkllama_openapi::document::<()>()).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Openapi => cli::print(&rkllama_openapi::document::<rkllama_compat::Operations>())
+            .map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

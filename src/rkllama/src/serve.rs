@@ -13,7 +13,7 @@ use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
 use rkllama_http::{Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Store};
-use rkllama_openapi::{Fallbacks, KeptResponses};
+use rkllama_openapi::{Fallbacks, KeptResponses, Others};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -128,7 +128,17 @@ async fn serve(
         )),
     };
     let intake = Intake::new(http_limits(&config));
-    let app = rkllama_openapi::app(state, intake.clone());
+    let compat = rkllama_compat::State {
+        engine: Arc::new(engine.clone()),
+        texts: Arc::new(engine.clone()),
+        models: models.clone(),
+        fallback: fallback.clone(),
+        intake: intake.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let others =
+        Others { operations: rkllama_compat::operations(compat), shapes: rkllama_compat::shapes() };
+    let app = rkllama_openapi::app_with(state, intake.clone(), others);
     announce(&listeners)?;
     preload_one_after_another(engine.clone(), preload);
 

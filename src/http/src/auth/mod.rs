@@ -53,6 +53,18 @@ pub enum AuthError {
     },
 }
 
+impl AuthError {
+    /// Seconds after which it makes sense to ask again, where it does.
+    pub const fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Missing | Self::Unknown { .. } => None,
+            Self::TooOften { retry_after_s, .. } | Self::TooMany { retry_after_s, .. } => {
+                Some(*retry_after_s)
+            }
+        }
+    }
+}
+
 impl ResponseError for AuthError {
     fn status(&self) -> StatusCode {
         match self {

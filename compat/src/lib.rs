@@ -1,0 +1,46 @@
+//! Other people's APIs: translations onto the domain, and no other way to the engine.
+//!
+//! Each module is an API: it reads its own wire, makes a `rkllama_core::Request` of it, and writes
+//! the events in its own words, errors too. They share what is no API's own: names of models
+//! (`names`), what is told of a model (`card`) and the running of an answer (`run`).
+#![forbid(unsafe_code)]
+
+mod card;
+mod names;
+pub mod ollama;
+mod run;
+
+use std::sync::Arc;
+
+use rkllama_core::{Engine, Models, Texts};
+use rkllama_http::{ErrorShape, Fallbacks, Intake};
+
+/// What the operations work with.
+#[derive(Clone)]
+pub struct State {
+    /// Answers, reads, loads and unloads.
+    pub engine: Arc<dyn Engine>,
+    /// Knows what models make of texts.
+    pub texts: Arc<dyn Texts>,
+    /// Knows the models.
+    pub models: Arc<dyn Models>,
+    /// The models that answer for names nobody knows, where an API's clients have names baked in.
+    pub fallback: Arc<Fallbacks>,
+    /// The limits of requests.
+    pub intake: Intake,
+    /// The server's version.
+    pub version: String,
+}
+
+/// All operations.
+pub type Operations = ollama::OllamaApi;
+
+/// All operations at work.
+pub fn operations(state: State) -> Operations {
+    ollama::OllamaApi::new(state)
+}
+
+/// What the errors of each API look like, by where its paths begin.
+pub fn shapes() -> Vec<(&'static str, Box<dyn ErrorShape>)> {
+    vec![("/api", Box::new(ollama::OllamaShape))]
+}

@@ -4,7 +4,7 @@ use std::fmt;
 
 use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
 use rkllama_http::EventData;
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
@@ -12,7 +12,7 @@ use serde::{
 
 use super::{
     AnyObject, AnyValue, CompletionUsage, JsonObject, JsonValue, KeepAlive, Nullable,
-    ResponseFormat, Stop, StreamOptions, StructuredOutputs, Timings, primitive::read_from_object,
+    ResponseFormat, Stop, StreamOptions, StructuredOutputs, Timings,
 };
 
 /// Prompts of one request. Each is a run of its own; evaluation programs send a few dozen.

@@ -1,13 +1,10 @@
 //! The request for embeddings, and its answer.
 
 use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CompletionPrompt, KeepAlive, Nullable,
-    primitive::{read_from_object, read_from_string},
-};
+use super::{CompletionPrompt, KeepAlive, Nullable};
 
 /// Inputs of one request: OpenAI's own number.
 pub const EMBEDDING_INPUTS_MAX: usize = 2048;

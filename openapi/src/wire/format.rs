@@ -1,12 +1,10 @@
 //! The form of an answer: OpenAI's way to ask for one, and those of other servers.
 
 use poem_openapi::{Enum, Object};
+use rkllama_http::{read_from_object, read_from_string};
 use serde::Deserialize;
 
-use super::{
-    AnyValue, JsonObject, JsonValue, Nullable,
-    primitive::{read_from_object, read_from_string},
-};
+use super::{AnyValue, JsonObject, JsonValue, Nullable};
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]

@@ -6,16 +6,13 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
-use super::{
-    AnyObject, MessageToolCall, Nullable,
-    primitive::{read_from_object, read_from_string},
-};
+use super::{AnyObject, MessageToolCall, Nullable};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]

@@ -70,61 +70,6 @@ impl Serialize for AnyValue {
 document_as!(AnyObject, BTreeMap<String, Value>);
 document_as!(AnyValue, Value);
 
-/// Lets a struct be read from a JSON object only.
-///
-/// serde's derive takes an array too, field by field, which would make `["user", "hi"]` a message.
-/// The struct derives `Deserialize` with `remote = "Self"`, which gives it a plain function that
-/// this trait implementation calls once it has seen an object.
-macro_rules! read_from_object {
-    ($($type:ident),* $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct ObjectVisitor;
-                impl<'de> serde::de::Visitor<'de> for ObjectVisitor {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("an object")
-                    }
-                    fn visit_map<A: serde::de::MapAccess<'de>>(
-                        self,
-                        map: A,
-                    ) -> Result<$type, A::Error> {
-                        $type::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-                    }
-                }
-                deserializer.deserialize_map(ObjectVisitor)
-            }
-        }
-    )*};
-}
-pub(crate) use read_from_object;
-
-/// Lets an enum be read from a JSON string only.
-///
-/// `serde_json` reads an enum from an object with one key too, so that `{"user": null}` would be
-/// a role, and calls anything else broken JSON instead of naming its type. The enum derives
-/// `Deserialize` with `remote = "Self"`, as in [`read_from_object`].
-macro_rules! read_from_string {
-    ($($type:ident),* $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct StringVisitor;
-                impl serde::de::Visitor<'_> for StringVisitor {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("a string")
-                    }
-                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
-                        $type::deserialize(serde::de::value::StrDeserializer::new(text))
-                    }
-                }
-                deserializer.deserialize_str(StringVisitor)
-            }
-        }
-    )*};
-}
-pub(crate) use read_from_string;
-
 /// `null` or a value, and always there: `required` with `nullable`, which `Option` cannot say,
 /// since poem-openapi never lists an `Option` in `required`.
 ///

@@ -3,13 +3,11 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, Visitor, value},
 };
-
-use super::primitive::{read_from_object, read_from_string};
 
 /// How much a model thinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]

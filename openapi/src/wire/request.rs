@@ -1,13 +1,13 @@
 //! The request for a chat completion: every field of OpenAI's, and a few of other servers'.
 
 use poem_openapi::{Enum, Object, types::Example};
+use rkllama_http::{read_from_object, read_from_string};
 use serde::Deserialize;
 
 use super::{
     AnyObject, AnyValue, ChatMessage, FunctionDefinition, JsonObject, JsonValue, KeepAlive,
     MessageContent, MessageRole, Nullable, ReasoningEffort, ReasoningFormat, ResponseFormat, Stop,
     StructuredOutputs, Thinking, Tool, ToolChoice, ToolType,
-    primitive::{read_from_object, read_from_string},
 };
 
 /// A conversation to continue.

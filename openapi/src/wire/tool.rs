@@ -3,16 +3,13 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, IntoDeserializer, MapAccess, Visitor, value},
 };
 
-use super::{
-    AnyObject, JsonObject, Nullable,
-    primitive::{read_from_object, read_from_string},
-};
+use super::{AnyObject, JsonObject, Nullable};
 
 /// Tools of one request: OpenAI's own limit.
 pub const TOOLS_MAX: usize = 128;

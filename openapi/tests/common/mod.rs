@@ -187,6 +187,7 @@ pub(crate) fn arguments(index: usize, json: &str) -> Step {
 
 pub(crate) fn finished(finish: Finish) -> Step {
     Step::Yield(Ok(Event::Finished(Finished {
+        stopped_by: None,
         finish,
         usage: Usage {
             prompt_tokens: 26,

@@ -53,6 +53,8 @@ pub struct Started {
 pub struct Finished {
     /// Why it ended.
     pub finish: Finish,
+    /// The place among the request's stop texts of the one that ended it, if one did.
+    pub stopped_by: Option<usize>,
     /// Token counts.
     pub usage: Usage,
     /// Where the time went.

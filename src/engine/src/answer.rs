@@ -179,6 +179,7 @@ impl Answer {
         };
         Finished {
             finish,
+            stopped_by: self.stop.matched(),
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
                 cached_tokens: self.cached_tokens,
@@ -250,7 +251,7 @@ mod tests {
     fn a_stop_string_over_two_tokens_leaves_no_trace() {
         let (text, finished) = run(&["END"], &[b"go E", b"ND more"], Finish::Stop, 9);
         assert_eq!(text, "go ");
-        assert_eq!(finished.finish, Finish::Stop);
+        assert_eq!((finished.finish, finished.stopped_by), (Finish::Stop, Some(0)));
         assert_eq!(finished.usage.completion_tokens, 2);
         assert_eq!(finished.usage.cached_tokens, 3, "the runtime says so when it has ended");
     }

@@ -220,7 +220,7 @@ async fn read(
                     ..Timings::default()
                 };
                 let usage = Usage { prompt_tokens: count, ..Usage::default() };
-                report.finish(Finished { finish: Finish::Stop, usage, timings });
+                report.finish(Finished { finish: Finish::Stop, stopped_by: None, usage, timings });
                 return Ok(Embedding { vector, tokens: count });
             }
             Reply::Failed(error) => {

@@ -258,6 +258,7 @@ mod tests {
             report.heard(&Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
             report.heard(&Reply::Piece { token: 1, text: b"a".to_vec(), tokens: 1 });
             report.finish(Finished {
+                stopped_by: None,
                 finish: Finish::Length,
                 usage: Usage { prompt_tokens: 7, completion_tokens: 1, ..Usage::default() },
                 timings: Timings::default(),

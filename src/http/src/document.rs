@@ -1,4 +1,4 @@
-//! How types that read and write themselves are documented.
+//! How wire types are read and documented where the derives do something else.
 //!
 //! For crates that depend on `poem-openapi` and `serde_json`.
 
@@ -102,4 +102,59 @@ macro_rules! document_one_of {
             }
         }
     };
+}
+
+/// Lets a struct be read from a JSON object only.
+///
+/// serde's derive takes an array too, field by field, which would make `["user", "hi"]` a message.
+/// The struct derives `Deserialize` with `remote = "Self"`, which gives it a plain function that
+/// this trait implementation calls once it has seen an object.
+#[macro_export]
+macro_rules! read_from_object {
+    ($($type:ident),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct ObjectVisitor;
+                impl<'de> serde::de::Visitor<'de> for ObjectVisitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        $type::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(ObjectVisitor)
+            }
+        }
+    )*};
+}
+
+/// Lets an enum be read from a JSON string only.
+///
+/// `serde_json` reads an enum from an object with one key too, so that `{"user": null}` would be
+/// a role, and calls anything else broken JSON instead of naming its type. The enum derives
+/// `Deserialize` with `remote = "Self"`, as in [`read_from_object`].
+#[macro_export]
+macro_rules! read_from_string {
+    ($($type:ident),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct StringVisitor;
+                impl serde::de::Visitor<'_> for StringVisitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        $type::deserialize(serde::de::value::StrDeserializer::new(text))
+                    }
+                }
+                deserializer.deserialize_str(StringVisitor)
+            }
+        }
+    )*};
 }

@@ -56,6 +56,11 @@ impl StopStrings {
         Passed { text: std::mem::replace(&mut self.held, hold), matched: None }
     }
 
+    /// The index of the stop string that ended the text.
+    pub const fn matched(&self) -> Option<usize> {
+        self.matched
+    }
+
     /// The text has ended: what was held back is no match.
     pub fn finish(&mut self) -> String {
         for pattern in &mut self.patterns {

@@ -28,6 +28,7 @@ struct Willing;
 impl Engine for Willing {
     fn generate(&self, _: Request) -> Generation {
         let finished = Finished {
+            stopped_by: None,
             finish: Finish::Stop,
             usage: Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() },
             timings: Timings::default(),

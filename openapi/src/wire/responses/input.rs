@@ -5,17 +5,13 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
-use crate::wire::{
-    AnyValue, Nullable,
-    primitive::{read_from_object, read_from_string},
-    tool::serialize_as_json,
-};
+use crate::wire::{AnyValue, Nullable, tool::serialize_as_json};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object, types::Example};
+use rkllama_http::{read_from_object, read_from_string};
 use serde::Deserialize;
 
 use super::{
     ResponseInput, ResponseReasoning, ResponseText, ResponseTool, ResponseToolChoice,
     ResponseToolType, TruncationMode,
 };
-use crate::wire::{
-    AnyObject, AnyValue, JsonObject, KeepAlive, Nullable, Stop,
-    primitive::{read_from_object, read_from_string},
-};
+use crate::wire::{AnyObject, AnyValue, JsonObject, KeepAlive, Nullable, Stop};
 
 /// What to answer, and how.
 ///

@@ -1,12 +1,11 @@
 //! The form of a response's text, and how much is thought before it.
 
 use poem_openapi::{Enum, Object};
+use rkllama_http::{read_from_object, read_from_string};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{
-    JsonObject, Nullable, ReasoningEffort, ResponseFormatType,
-    primitive::{read_from_object, read_from_string},
-    tool::serialize_as_json,
+    JsonObject, Nullable, ReasoningEffort, ResponseFormatType, tool::serialize_as_json,
 };
 
 /// The form of the text.

@@ -3,16 +3,14 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object};
-use rkllama_http::document_one_of;
+use rkllama_http::{document_one_of, read_from_object, read_from_string};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, IntoDeserializer, MapAccess, Visitor, value},
 };
 
 use crate::wire::{
-    AllowedToolsMode, FunctionType, JsonObject, Nullable, ToolChoiceMode,
-    primitive::{read_from_object, read_from_string},
-    tool::serialize_as_json,
+    AllowedToolsMode, FunctionType, JsonObject, Nullable, ToolChoiceMode, tool::serialize_as_json,
 };
 
 /// What kind of tool it is.

@@ -38,12 +38,12 @@ pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, 
 pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub use parameter::{KeepAlive, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop};
-pub(crate) use primitive::given;
-pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, Nullable, PageLen};
+pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, PageLen};
 pub use reasoning::{ReasoningEffort, ReasoningFormat, Thinking, ThinkingObject, ThinkingType};
 pub use request::{ChatCompletionRequest, Modality, StreamOptions};
 pub use responses::*;
-pub use rkllama_http::{JsonObject, JsonValue};
+pub(crate) use rkllama_http::given;
+pub use rkllama_http::{JsonObject, JsonValue, Nullable};
 pub use tool::{
     AllowedTool, AllowedTools, AllowedToolsMode, CalledFunction, FunctionDefinition, FunctionName,
     MessageToolCall, TOOLS_MAX, Tool, ToolChoice, ToolChoiceMode, ToolChoiceObject, ToolChoiceType,

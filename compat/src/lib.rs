@@ -5,7 +5,9 @@
 //! (`names`), what is told of a model (`card`) and the running of an answer (`run`).
 #![forbid(unsafe_code)]
 
+pub mod anthropic;
 mod card;
+mod checks;
 mod names;
 pub mod ollama;
 mod run;
@@ -33,14 +35,17 @@ pub struct State {
 }
 
 /// All operations.
-pub type Operations = ollama::OllamaApi;
+pub type Operations = (ollama::OllamaApi, anthropic::AnthropicApi);
 
 /// All operations at work.
 pub fn operations(state: State) -> Operations {
-    ollama::OllamaApi::new(state)
+    (ollama::OllamaApi::new(state.clone()), anthropic::AnthropicApi::new(state))
 }
 
 /// What the errors of each API look like, by where its paths begin.
 pub fn shapes() -> Vec<(&'static str, Box<dyn ErrorShape>)> {
-    vec![("/api", Box::new(ollama::OllamaShape))]
+    vec![
+        ("/api", Box::new(ollama::OllamaShape)),
+        ("/v1/messages", Box::new(anthropic::AnthropicShape)),
+    ]
 }

@@ -72,6 +72,8 @@ pub(crate) struct Opened {
     pub(crate) rest: Generation,
     /// Parameters that the runtime ignores, if it said so in time.
     pub(crate) ignored: Vec<&'static str>,
+    /// Tokens of the prompt, likewise.
+    pub(crate) prompt_tokens: Option<u32>,
 }
 
 /// Waits for the first words or the end, at most `patience`: an error until then can be the
@@ -80,11 +82,14 @@ pub(crate) async fn open(
     mut generation: Generation,
     patience: Duration,
 ) -> Result<Opened, EngineError> {
-    let mut ignored = Vec::new();
+    let (mut ignored, mut prompt_tokens) = (Vec::new(), None);
     let waiting = async {
         loop {
             match generation.next().await {
-                Some(Ok(Event::Started(started))) => ignored = started.ignored,
+                Some(Ok(Event::Started(started))) => {
+                    prompt_tokens = Some(started.prompt_tokens);
+                    ignored = started.ignored;
+                }
                 Some(event) => return event,
                 None => return Err(broken_off()),
             }
@@ -92,7 +97,7 @@ pub(crate) async fn open(
     };
     // Running out of patience is no failure: the head is sent, and the rest follows.
     let first = tokio::time::timeout(patience, waiting).await.ok().transpose()?;
-    Ok(Opened { first, rest: generation, ignored })
+    Ok(Opened { first, rest: generation, ignored, prompt_tokens })
 }
 
 /// The answer where the engine broke off without a word.

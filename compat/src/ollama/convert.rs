@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use poem::http::StatusCode;
 use rkllama_core::{
     Chat, Infill, KeepAlive, Message, Model, ModelTraits, Prompt, Request, Role, Tool, ToolCall,
     ToolChoice,
@@ -16,15 +15,9 @@ use super::{
 };
 use crate::{
     State,
+    checks::{SCHEMA_BYTES_MAX, TOOLS_MAX, echo, is_tool_name},
     names::{self, Name},
 };
-
-/// Most functions in a request, and the longest name of one: OpenAI's numbers, by which the engine
-/// goes.
-const TOOLS_MAX: usize = 128;
-const TOOL_NAME_LEN_MAX: usize = 64;
-/// Largest schema, in bytes; it stands in the prompt too.
-const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 /// A model, and how its client calls it.
 #[derive(Debug, Clone)]
@@ -275,16 +268,11 @@ fn tools(wire: Vec<ToolDefinition>) -> Result<Vec<Tool>, ApiError> {
     }
     let tool = |wire: ToolDefinition| {
         let name = wire.function.name;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.is_empty() || name.len() > TOOL_NAME_LEN_MAX || !name.chars().all(is_name) {
-            let name: String = name.chars().take(TOOL_NAME_LEN_MAX).collect();
-            return Err(ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "ollama_error",
-                format!(
-                    "tools: {name:?} is no name of 1 to 64 letters, digits, underscores and dashes"
-                ),
-            ));
+        if !is_tool_name(&name) {
+            let name = echo(&name);
+            return Err(bad(format!(
+                "tools: {name:?} is no name of 1 to 64 letters, digits, underscores and dashes"
+            )));
         }
         let parameters = wire.function.parameters.map(|parameters| parameters.text().to_owned());
         let description = wire.function.description;

@@ -1,0 +1,122 @@
+//! Anthropic's Messages API.
+
+mod answer;
+mod convert;
+mod failure;
+pub mod wire;
+
+use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags};
+use rkllama_core::{EngineError, Prompt};
+use rkllama_http::{ApiJson, Caller, Failure, Sse, Statuses};
+
+use self::wire::{ErrorBody, Message, MessagesRequest, StreamEvent, TokenCount};
+use crate::{State, run::named};
+
+pub use failure::AnthropicShape;
+
+#[derive(Tags)]
+enum Tag {
+    /// Anthropic's API.
+    Anthropic,
+}
+
+/// Anthropic's operations.
+pub struct AnthropicApi {
+    state: State,
+}
+
+/// The statuses with which an answer fails.
+struct AnswerStatuses;
+
+impl Statuses for AnswerStatuses {
+    type Body = ErrorBody;
+    const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
+}
+
+/// An answer, whole or as events.
+#[derive(ResponseContent)]
+enum MessageContent {
+    Whole(ApiJson<Box<Message>>),
+    Events(Sse<StreamEvent>),
+}
+
+#[derive(ApiResponse)]
+enum MessageReply {
+    /// The answer; with `stream` as server-sent events. An error after the first event comes as an event
+    /// `error`, and ends them.
+    #[oai(status = 200)]
+    Ok(
+        MessageContent,
+        /// Fields of the request that had no effect, separated by commas. For a streamed answer: as far as
+        /// they are known when it begins.
+        #[oai(header = "x-rkllama-ignored")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum CountReply {
+    /// The count.
+    #[oai(status = 200)]
+    Ok(ApiJson<TokenCount>),
+}
+
+impl AnthropicApi {
+    /// The operations at work.
+    pub(crate) const fn new(state: State) -> Self {
+        Self { state }
+    }
+}
+
+#[OpenApi(prefix_path = "/v1")]
+impl AnthropicApi {
+    /// Create a message
+    ///
+    /// Answers a conversation. A closed connection cancels the answer.
+    #[oai(
+        path = "/messages",
+        method = "post",
+        operation_id = "anthropicMessage",
+        tag = "Tag::Anthropic"
+    )]
+    async fn create_message(
+        &self,
+        caller: Caller,
+        body: ApiJson<MessagesRequest>,
+    ) -> Result<MessageReply, Failure<AnswerStatuses>> {
+        let checked = convert::message(body.0, caller.0, &self.state)?;
+        let (content, ignored) = if checked.stream {
+            let (events, ignored) = answer::events(&self.state, checked).await?;
+            let heartbeat = self.state.intake.limits().heartbeat;
+            (MessageContent::Events(Sse::new(events, heartbeat)), ignored)
+        } else {
+            let (message, ignored) = answer::whole(&self.state, checked).await?;
+            (MessageContent::Whole(ApiJson(Box::new(message))), ignored)
+        };
+        Ok(MessageReply::Ok(content, named(&ignored)))
+    }
+
+    /// Count the tokens of a conversation
+    ///
+    /// As its model would be given it, tools among them. Asks the model nothing.
+    #[oai(
+        path = "/messages/count_tokens",
+        method = "post",
+        operation_id = "anthropicCountTokens",
+        tag = "Tag::Anthropic"
+    )]
+    async fn count_tokens(
+        &self,
+        _caller: Caller,
+        body: ApiJson<MessagesRequest>,
+    ) -> Result<CountReply, Failure<AnswerStatuses>> {
+        let (model, chat) = convert::prompt(body.0, &self.state)?;
+        let input_tokens = match self.state.texts.prompt_tokens(model, Prompt::Chat(chat)).await {
+            Ok(tokens) => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            // Whether it fits is not what was asked.
+            Err(EngineError::ContextExceeded { prompt_tokens, .. }) => prompt_tokens.known(),
+            Err(error) => return Err(failure::engine(error).into()),
+        };
+        Ok(CountReply::Ok(ApiJson(TokenCount { input_tokens })))
+    }
+}

@@ -1,10 +1,15 @@
 //! The wire types: what Anthropic's clients send and get. `///` comments here are published.
 
+use std::fmt;
+
 use poem_openapi::{Enum, Object, types::Example};
 use rkllama_http::{
     EventData, JsonObject, JsonValue, Nullable, document_one_of, read_from_object, read_from_string,
 };
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 /// A conversation to be answered.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
@@ -96,13 +101,37 @@ pub enum InputRole {
 }
 
 /// What is said.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a string or an array of blocks")]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub enum InputContent {
     /// A text.
     Text(String),
     /// Blocks.
     Blocks(Vec<InputBlock>),
+}
+
+/// By hand: serde's `untagged` keeps no JSON as it is written, and names no field.
+impl<'de> Deserialize<'de> for InputContent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ContentVisitor;
+        impl<'de> Visitor<'de> for ContentVisitor {
+            type Value = InputContent;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of blocks")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<InputContent, E> {
+                Ok(InputContent::Text(text.to_owned()))
+            }
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<InputContent, E> {
+                Ok(InputContent::Text(text))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, blocks: A) -> Result<InputContent, A::Error> {
+                let blocks = SeqAccessDeserializer::new(blocks);
+                Vec::deserialize(blocks).map(InputContent::Blocks)
+            }
+        }
+        deserializer.deserialize_any(ContentVisitor)
+    }
 }
 
 impl Default for InputContent {

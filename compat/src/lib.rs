@@ -8,6 +8,8 @@
 pub mod anthropic;
 mod card;
 mod checks;
+pub mod llama_server;
+mod messages;
 mod names;
 pub mod ollama;
 mod run;
@@ -35,17 +37,25 @@ pub struct State {
 }
 
 /// All operations.
-pub type Operations = (ollama::OllamaApi, anthropic::AnthropicApi);
+pub type Operations = (ollama::OllamaApi, anthropic::AnthropicApi, llama_server::LlamaServerApi);
 
 /// All operations at work.
 pub fn operations(state: State) -> Operations {
-    (ollama::OllamaApi::new(state.clone()), anthropic::AnthropicApi::new(state))
+    (
+        ollama::OllamaApi::new(state.clone()),
+        anthropic::AnthropicApi::new(state.clone()),
+        llama_server::LlamaServerApi::new(state),
+    )
 }
 
 /// What the errors of each API look like, by where its paths begin.
 pub fn shapes() -> Vec<(&'static str, Box<dyn ErrorShape>)> {
-    vec![
+    let mut shapes: Vec<(&'static str, Box<dyn ErrorShape>)> = vec![
         ("/api", Box::new(ollama::OllamaShape)),
         ("/v1/messages", Box::new(anthropic::AnthropicShape)),
-    ]
+    ];
+    for path in llama_server::PATHS {
+        shapes.push((path, Box::new(llama_server::LlamaServerShape)));
+    }
+    shapes
 }

@@ -76,6 +76,13 @@ pub(crate) struct Opened {
     pub(crate) prompt_tokens: Option<u32>,
 }
 
+impl Opened {
+    /// All events, those that came while waiting too.
+    pub(crate) fn joined(self) -> Generation {
+        futures_util::stream::iter(self.first.map(Ok)).chain(self.rest).boxed()
+    }
+}
+
 /// Waits for the first words or the end, at most `patience`: an error until then can be the
 /// answer's status. The generation belongs to what is returned, and ends when that is dropped.
 pub(crate) async fn open(

@@ -126,8 +126,7 @@ pub(super) async fn whole(
     let opened = run::open(state.engine.generate(checked.request), Duration::MAX).await;
     let opened = opened.map_err(failure::engine)?;
     ignored.extend(&opened.ignored);
-    let events = futures_util::stream::iter(opened.first.map(Ok)).chain(opened.rest).boxed();
-    let mut whole = run::whole(events).await.map_err(failure::engine)?;
+    let mut whole = run::whole(opened.joined()).await.map_err(failure::engine)?;
     let hid_calls = !envelope.several_calls && whole.calls.len() > 1;
     if hid_calls {
         whole.calls.truncate(1);
@@ -163,7 +162,7 @@ pub(super) async fn events(
     if let Some(prompt_tokens) = opened.prompt_tokens {
         composer.prompt_tokens = prompt_tokens;
     }
-    let mut events = futures_util::stream::iter(opened.first.map(Ok)).chain(opened.rest);
+    let mut events = opened.joined();
     // The body is polled outside of the request's span.
     let span = tracing::Span::current();
     let stream = async_stream::stream! {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     State,
-    checks::{SCHEMA_BYTES_MAX, TOOLS_MAX, echo, is_tool_name},
+    checks::{SCHEMA_BYTES_MAX, TOOLS_MAX, echo, is_tool_name, saturated},
 };
 
 /// A request that may run, and how to answer it.
@@ -94,10 +94,6 @@ pub(super) fn message(
         client,
     };
     Ok(Checked { request, model: name, stream, shows_thoughts, several_calls, ignored })
-}
-
-fn saturated(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn fraction(field: &str, value: Option<f64>) -> Result<Option<f32>, ApiError> {

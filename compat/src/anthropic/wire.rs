@@ -144,7 +144,6 @@ document_one_of!(InputContent, "A text, or an array of blocks.", [String, Vec<In
 
 /// A block of a message.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
-#[serde(default)]
 #[oai(rename = "AnthropicInputBlock", skip_serializing_if_is_none)]
 pub struct InputBlock {
     /// `text`, `thinking`, `redacted_thinking`, `tool_use`, `tool_result`, `image` or `document`.
@@ -181,7 +180,6 @@ pub struct InputBlock {
 
 /// Where a document comes from.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
-#[serde(default)]
 #[oai(rename = "AnthropicBlockSource", skip_serializing_if_is_none)]
 pub struct BlockSource {
     /// `text` for plain text; `base64` and `url` are refused.
@@ -198,7 +196,7 @@ pub struct BlockSource {
 
 /// A function that the model may call.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
-#[serde(default, remote = "Self")]
+#[serde(remote = "Self")]
 #[oai(rename = "AnthropicTool", skip_serializing_if_is_none)]
 pub struct ToolDefinition {
     /// `custom`, which is the default; all others are refused.
@@ -279,7 +277,7 @@ pub enum ThinkingType {
 
 /// How much the model thinks, and the form of its answer.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
-#[serde(default, remote = "Self")]
+#[serde(remote = "Self")]
 #[oai(rename = "AnthropicOutputConfig", skip_serializing_if_is_none)]
 pub struct OutputConfig {
     /// For templates that know levels: `low`, `medium`, `high` …

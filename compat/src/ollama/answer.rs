@@ -193,9 +193,8 @@ pub(super) async fn answer<L: Lines>(
     if stream {
         return Ok((Answered::Lines(in_lines(opened, envelope, lines, context)), ignored));
     }
-    let rest = futures_util::stream::iter(opened.first.map(Ok)).chain(opened.rest).boxed();
     let Whole { reasoning, text, calls, finished, .. } =
-        run::whole(rest).await.map_err(failure::engine)?;
+        run::whole(opened.joined()).await.map_err(failure::engine)?;
     let context = match context {
         Some(context) => context.with(&text).await,
         None => None,
@@ -233,7 +232,7 @@ fn in_lines<L: Lines>(
     lines: L,
     context: Option<Context>,
 ) -> BoxStream<'static, Bytes> {
-    let mut events = futures_util::stream::iter(opened.first.map(Ok)).chain(opened.rest);
+    let mut events = opened.joined();
     // The body is polled outside of the request's span.
     let span = tracing::Span::current();
     let stream = async_stream::stream! {

@@ -6,6 +6,7 @@ use rkllama_http::{ApiError, JsonObject, JsonValue};
 use serde_json::{Map, Value};
 
 use super::{failure::bad, wire};
+use crate::checks::{Knobs, tokens_max};
 
 /// What options say about an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,35 +48,22 @@ impl Options {
         let values: Map<String, Value> =
             serde_json::from_str(options.text()).map_err(|err| bad(err.to_string()))?;
         check_types(&values)?;
-        let decimal = |name: &str, min: f64, max: f64| {
-            let value = values.get(name).and_then(Value::as_f64)?;
-            Some(value.clamp(min, max) as f32)
-        };
+        let number = |name: &str| values.get(name).and_then(Value::as_f64);
         // A decimal loses what is behind its point.
-        let integer = |name: &str| values.get(name).and_then(Value::as_f64).map(|v| v as i64);
-        let sampling = Sampling {
-            temperature: decimal("temperature", 0.0, 2.0),
-            top_p: decimal("top_p", 0.0, 1.0),
-            // 0 and -1 mean all of the vocabulary.
-            top_k: integer("top_k").map(|k| if k > 0 { saturated(k) } else { u32::MAX }),
-            repeat_penalty: decimal(
-                "repeat_penalty",
-                Sampling::REPEAT_PENALTY_MIN,
-                Sampling::REPEAT_PENALTY_MAX,
-            ),
-            frequency_penalty: decimal("frequency_penalty", -2.0, 2.0),
-            presence_penalty: decimal("presence_penalty", -2.0, 2.0),
+        let integer = |name: &str| number(name).map(|value| value as i64);
+        let knobs = Knobs {
+            temperature: number("temperature"),
+            top_p: number("top_p"),
+            top_k: integer("top_k"),
+            repeat_penalty: number("repeat_penalty"),
+            frequency_penalty: number("frequency_penalty"),
+            presence_penalty: number("presence_penalty"),
         };
-        let tokens_max =
-            integer("num_predict").map(|n| if n > 0 { saturated(n) } else { u32::MAX });
+        let tokens_max = integer("num_predict").map(tokens_max);
         let stop = values.get("stop").and_then(Value::as_array).into_iter().flatten();
         let stop = stop.filter_map(Value::as_str).filter(|text| !text.is_empty());
-        Ok(Self { sampling, tokens_max, stop: stop.map(str::to_owned).collect() })
+        Ok(Self { sampling: knobs.sampling(), tokens_max, stop: stop.map(str::to_owned).collect() })
     }
-}
-
-fn saturated(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn check_types(values: &Map<String, Value>) -> Result<(), ApiError> {

@@ -77,6 +77,7 @@ fn documented<S: Statuses>(status: u16) -> MetaResponse {
             413 => "The request's body is too large.",
             429 => "The key's own limit, in a minute or at once, is reached.",
             500 => "The server is at fault.",
+            501 => "The model cannot do this.",
             _ => {
                 "The server cannot answer now: the queue is full, the runtime or the model \
                   cannot be used, or the server is shutting down."

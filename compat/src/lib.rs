@@ -8,6 +8,7 @@
 pub mod anthropic;
 mod card;
 mod checks;
+pub mod legacy;
 pub mod llama_server;
 mod messages;
 mod names;
@@ -37,14 +38,16 @@ pub struct State {
 }
 
 /// All operations.
-pub type Operations = (ollama::OllamaApi, anthropic::AnthropicApi, llama_server::LlamaServerApi);
+pub type Operations =
+    (ollama::OllamaApi, anthropic::AnthropicApi, llama_server::LlamaServerApi, legacy::LegacyApi);
 
 /// All operations at work.
 pub fn operations(state: State) -> Operations {
     (
         ollama::OllamaApi::new(state.clone()),
         anthropic::AnthropicApi::new(state.clone()),
-        llama_server::LlamaServerApi::new(state),
+        llama_server::LlamaServerApi::new(state.clone()),
+        legacy::LegacyApi::new(state),
     )
 }
 
@@ -56,6 +59,9 @@ pub fn shapes() -> Vec<(&'static str, Box<dyn ErrorShape>)> {
     ];
     for path in llama_server::PATHS {
         shapes.push((path, Box::new(llama_server::LlamaServerShape)));
+    }
+    for path in legacy::PATHS {
+        shapes.push((path, Box::new(legacy::LegacyShape)));
     }
     shapes
 }

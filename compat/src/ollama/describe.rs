@@ -78,7 +78,7 @@ pub(super) fn tags(state: &State) -> Tags {
 }
 
 /// The models that are loaded, the one that stays longest first.
-pub(super) fn processes(state: &State) -> Processes {
+pub(crate) fn processes(state: &State) -> Processes {
     let models = state.models.list();
     let loaded = state.engine.residents();
     let loaded = loaded.into_iter().filter(|it| !matches!(it.state, LoadState::Loading(_)));

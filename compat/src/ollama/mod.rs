@@ -32,7 +32,9 @@ use self::{
 };
 use crate::{State, run::named};
 
+pub(crate) use describe::processes;
 pub use failure::OllamaShape;
+pub(crate) use options::{Options, format};
 
 /// The release of Ollama whose API this is. Its clients compare it with what they need.
 const OLLAMA_VERSION: &str = "0.33.0";

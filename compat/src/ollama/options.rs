@@ -10,10 +10,10 @@ use crate::checks::{Knobs, tokens_max};
 
 /// What options say about an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Options {
-    pub(super) sampling: Sampling,
-    pub(super) tokens_max: Option<u32>,
-    pub(super) stop: Vec<String>,
+pub(crate) struct Options {
+    pub(crate) sampling: Sampling,
+    pub(crate) tokens_max: Option<u32>,
+    pub(crate) stop: Vec<String>,
 }
 
 const INTEGERS: [&str; 11] = [
@@ -43,7 +43,7 @@ const SWITCHES: [&str; 1] = ["use_mmap"];
 impl Options {
     /// Checks them all, and takes what there is a knob for. Values out of a knob's range are as near
     /// to it as they can be: no client expects a refusal.
-    pub(super) fn of(options: Option<&JsonObject>) -> Result<Self, ApiError> {
+    pub(crate) fn of(options: Option<&JsonObject>) -> Result<Self, ApiError> {
         let Some(options) = options else { return Ok(Self::default()) };
         let values: Map<String, Value> =
             serde_json::from_str(options.text()).map_err(|err| bad(err.to_string()))?;
@@ -85,7 +85,7 @@ fn check_types(values: &Map<String, Value>) -> Result<(), ApiError> {
 }
 
 /// The form that the answer is to have.
-pub(super) fn format(format: Option<&JsonValue>) -> Result<Option<Format>, ApiError> {
+pub(crate) fn format(format: Option<&JsonValue>) -> Result<Option<Format>, ApiError> {
     let Some(text) = format.map(JsonValue::text) else { return Ok(None) };
     match text {
         "\"\"" | "null" => Ok(None),

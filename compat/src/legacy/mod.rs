@@ -1,0 +1,420 @@
+//! The routes of the old RKLLama, and the page at the root.
+//!
+//! It had one model in memory. Here that is a name which only `/load_model` sets: what is loaded
+//! beside it is nobody's business.
+
+mod answer;
+mod page;
+pub mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use poem::{
+    error::ResponseError,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, payload::Html};
+use rkllama_core::{EngineError, KeepAlive, Model, ModelError};
+use rkllama_http::{ApiError, ApiJson, Caller, ErrorShape, Failure, Fault, Statuses};
+
+use self::wire::{
+    CurrentModel, Done, ErrorBody, GenerateRequest, ListObject, LoadRequest, ModelData,
+    ModelObject, Models, Welcome,
+};
+use crate::{
+    State,
+    checks::echo,
+    ollama::{self, wire::Processes},
+};
+
+/// The beginnings of its paths.
+pub(crate) const PATHS: [&str; 7] = [
+    "/models",
+    "/load_model",
+    "/unload_model",
+    "/unload_models",
+    "/current_model",
+    "/current_models",
+    "/generate",
+];
+const NOTHING_LOADED: &str = "No model is currently loaded.";
+/// Seconds until a queue may have moved.
+const QUEUE_RETRY_AFTER_S: u32 = 5;
+
+#[derive(Tags)]
+enum Tag {
+    /// The routes of the old RKLLama.
+    #[oai(rename = "RKLLama")]
+    Legacy,
+}
+
+/// The old RKLLama's operations.
+pub struct LegacyApi {
+    state: State,
+    current: Arc<Mutex<Option<Current>>>,
+}
+
+/// The model that `/generate` asks, and what its client called it.
+#[derive(Debug, Clone)]
+struct Current {
+    model: Arc<Model>,
+    name: String,
+}
+
+/// Errors as the old server wrote them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LegacyShape;
+
+impl ErrorShape for LegacyShape {
+    fn error(&self, fault: Fault) -> ApiError {
+        match fault {
+            Fault::UnknownRoute { path, .. } => {
+                of(StatusCode::NOT_FOUND, format!("Not found: {}", echo(&path)))
+            }
+            Fault::WrongMethod { allow, .. } => {
+                let error = of(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
+                match HeaderValue::try_from(allow) {
+                    Ok(allow) => error.header(header::ALLOW, allow),
+                    Err(_) => error,
+                }
+            }
+            Fault::Body(error) => {
+                let status = ResponseError::status(&error);
+                let place = match &error {
+                    rkllama_http::BodyError::Data { path: Some(path), .. } => format!("{path}: "),
+                    _ => String::new(),
+                };
+                of(status, format!("Invalid JSON data! {place}{}", echo(&error.to_string())))
+            }
+            Fault::Auth(refused) => {
+                let error = of(ResponseError::status(&refused), refused.to_string());
+                match refused.retry_after_s() {
+                    Some(seconds) => error.retry_after_s(seconds),
+                    None => {
+                        error.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+                    }
+                }
+            }
+            Fault::Panic { what } => {
+                of(StatusCode::INTERNAL_SERVER_ERROR, "The server had an error.")
+                    .detail_for_log(format!("a handler panicked: {what}"))
+            }
+            Fault::Parameter { name } => bad(format!("Invalid {name}.")),
+            Fault::Framework { status, reason } => of(status, reason),
+        }
+    }
+
+    fn body(&self, error: &ApiError) -> Vec<u8> {
+        serde_json::to_vec(&ErrorBody { error: error.message.clone() }).unwrap_or_default()
+    }
+}
+
+fn of(status: StatusCode, words: impl Into<String>) -> ApiError {
+    ApiError::new(status, "legacy_error", words)
+}
+
+/// The request is at fault.
+fn bad(words: impl Into<String>) -> ApiError {
+    of(StatusCode::BAD_REQUEST, words)
+}
+
+/// The answer to an error of the engine.
+fn engine(error: EngineError) -> ApiError {
+    let words = error.to_string();
+    match error {
+        EngineError::Model(ModelError::Unreadable { .. }) => {
+            of(StatusCode::INTERNAL_SERVER_ERROR, "The model's files cannot be read.")
+                .detail_for_log(words)
+        }
+        EngineError::Template { .. }
+        | EngineError::Prompt { .. }
+        | EngineError::Format { .. }
+        | EngineError::Unsupported { .. }
+        | EngineError::ContextExceeded { .. } => bad(words),
+        EngineError::QueueFull { .. }
+        | EngineError::QueueTimeout { .. }
+        | EngineError::ShuttingDown => {
+            of(StatusCode::SERVICE_UNAVAILABLE, words).retry_after_s(QUEUE_RETRY_AFTER_S)
+        }
+        EngineError::Degraded { retry_after_s, .. } => {
+            of(StatusCode::SERVICE_UNAVAILABLE, words).retry_after_s(retry_after_s)
+        }
+        EngineError::Model(_) | EngineError::Runtime { .. } | EngineError::Load { .. } => {
+            of(StatusCode::SERVICE_UNAVAILABLE, words)
+        }
+        EngineError::Worker { .. } | EngineError::Run { .. } => {
+            of(StatusCode::INTERNAL_SERVER_ERROR, words)
+        }
+    }
+}
+
+/// The statuses with which loading and asking fails.
+struct AnswerStatuses;
+
+impl Statuses for AnswerStatuses {
+    type Body = ErrorBody;
+    const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
+}
+
+/// The statuses with which a question about the server fails.
+struct ListStatuses;
+
+impl Statuses for ListStatuses {
+    type Body = ErrorBody;
+    const STATUSES: &'static [u16] = &[400, 401, 404, 429, 500];
+    const NOT_FOUND: &'static str = "No model is loaded.";
+}
+
+/// The statuses with which the root fails.
+struct RootStatuses;
+
+impl Statuses for RootStatuses {
+    type Body = ErrorBody;
+    const STATUSES: &'static [u16] = &[500];
+}
+
+/// JSON, or a page.
+#[derive(ResponseContent)]
+enum RootContent {
+    Json(ApiJson<Welcome>),
+    Page(Html<String>),
+}
+
+#[derive(ApiResponse)]
+enum RootReply {
+    /// The server is there; for browsers (`Accept: text/html`) a page says so.
+    #[oai(status = 200)]
+    Ok(
+        RootContent,
+        /// What the page may do: nothing but be looked at.
+        #[oai(header = "content-security-policy")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum ModelsReply {
+    /// The models.
+    #[oai(status = 200)]
+    Ok(ApiJson<Models>),
+}
+
+#[derive(ApiResponse)]
+enum DoneReply {
+    /// It is done.
+    #[oai(status = 200)]
+    Ok(ApiJson<Done>),
+}
+
+#[derive(ApiResponse)]
+enum CurrentReply {
+    /// The model.
+    #[oai(status = 200)]
+    Ok(ApiJson<CurrentModel>),
+}
+
+#[derive(ApiResponse)]
+enum CurrentModelsReply {
+    /// The models.
+    #[oai(status = 200)]
+    Ok(ApiJson<Processes>),
+}
+
+/// An answer, whole or in pieces.
+#[derive(ResponseContent)]
+enum GenerateContent {
+    Whole(ApiJson<Box<wire::Answer>>),
+    Pieces(answer::Pieces),
+}
+
+#[derive(ApiResponse)]
+enum GenerateReply {
+    /// The answer; with `stream` a text of lines of JSON with an empty line behind each.
+    #[oai(status = 200)]
+    Ok(GenerateContent),
+}
+
+fn done(words: impl Into<String>) -> DoneReply {
+    DoneReply::Ok(ApiJson(Done { message: words.into() }))
+}
+
+impl LegacyApi {
+    /// The operations at work.
+    pub(crate) fn new(state: State) -> Self {
+        Self { state, current: Arc::default() }
+    }
+
+    fn current(&self) -> Option<Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets or takes back which model is asked; the one before.
+    fn replace(&self, current: Option<Current>) -> Option<Current> {
+        let mut place = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut place, current)
+    }
+
+    /// Makes a model the current one unless there is one already.
+    fn claim(&self, current: &Current) -> Result<(), ApiError> {
+        let mut place = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_some() {
+            return Err(bad("A model is already loaded. Please unload it first."));
+        }
+        *place = Some(current.clone());
+        Ok(())
+    }
+}
+
+#[OpenApi]
+impl LegacyApi {
+    /// Knock
+    ///
+    /// A page for browsers, JSON for everybody else.
+    #[oai(path = "/", method = "get", operation_id = "getRoot", tag = "Tag::Legacy")]
+    async fn root(&self, headers: &HeaderMap) -> Result<RootReply, Failure<RootStatuses>> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if accept.is_some_and(|accept| accept.contains("text/html")) {
+            let page = RootContent::Page(Html(page::status(&self.state)));
+            return Ok(RootReply::Ok(page, page::POLICY.to_owned()));
+        }
+        let welcome = RootContent::Json(ApiJson(Welcome {
+            message: "Welcome to RK-LLama!".to_owned(),
+            github: "https://github.com/notpunhnox/rkllama".to_owned(),
+            status: "Ollama is running".to_owned(),
+            version: self.state.version.clone(),
+        }));
+        Ok(RootReply::Ok(welcome, page::POLICY.to_owned()))
+    }
+
+    /// List the models
+    ///
+    /// For old scripts and for llama-server's clients at once; `/v1/models` is OpenAI's.
+    #[oai(path = "/models", method = "get", operation_id = "legacyModels", tag = "Tag::Legacy")]
+    async fn models(&self, _caller: Caller) -> Result<ModelsReply, Failure<ListStatuses>> {
+        let models = self.state.models.list();
+        let data = models.iter().map(|model| ModelData {
+            id: model.id.clone(),
+            object: ModelObject::Model,
+            created: model.created_s,
+            owned_by: "rkllama".to_owned(),
+        });
+        Ok(ModelsReply::Ok(ApiJson(Models {
+            models: models.iter().map(|model| model.id.clone()).collect(),
+            object: ListObject::List,
+            data: data.collect(),
+        })))
+    }
+
+    /// Load a model and make it the current one
+    ///
+    /// It stays until `/unload_model`, beside whatever else is loaded.
+    #[oai(path = "/load_model", method = "post", operation_id = "legacyLoad", tag = "Tag::Legacy")]
+    async fn load_model(
+        &self,
+        caller: Caller,
+        body: ApiJson<LoadRequest>,
+    ) -> Result<DoneReply, Failure<AnswerStatuses>> {
+        let name = body.0.model_name.filter(|name| !name.is_empty());
+        let missing = || bad("Please enter the name of the model to be loaded.");
+        let name = name.ok_or_else(missing)?;
+        let model = self.state.models.resolve(&name).map_err(|error| match error {
+            ModelError::NotFound { .. } => {
+                bad(format!("Model {} not found in the /models directory.", echo(&name)))
+            }
+            other => engine(other.into()),
+        })?;
+        let current = Current { model: Arc::clone(&model), name: name.clone() };
+        self.claim(&current)?;
+        let loading = self.state.engine.load(model, Some(KeepAlive::Forever), caller.0);
+        if let Err(error) = loading.await {
+            self.replace(None);
+            return Err(engine(error).into());
+        }
+        Ok(done(format!("Model {name} loaded successfully.")))
+    }
+
+    /// Unload the current model
+    #[oai(
+        path = "/unload_model",
+        method = "post",
+        operation_id = "legacyUnload",
+        tag = "Tag::Legacy"
+    )]
+    async fn unload_model(&self, _caller: Caller) -> Result<DoneReply, Failure<ListStatuses>> {
+        let current = self.replace(None).ok_or_else(|| bad(NOTHING_LOADED))?;
+        self.state.engine.unload(&current.model);
+        Ok(done("Model unloaded successfully."))
+    }
+
+    /// Unload all models
+    #[oai(
+        path = "/unload_models",
+        method = "post",
+        operation_id = "legacyUnloadAll",
+        tag = "Tag::Legacy"
+    )]
+    async fn unload_models(&self, _caller: Caller) -> Result<DoneReply, Failure<ListStatuses>> {
+        self.replace(None);
+        let residents = self.state.engine.residents();
+        for model in self.state.models.list() {
+            if residents.iter().any(|resident| resident.model == model.id) {
+                self.state.engine.unload(&model);
+            }
+        }
+        Ok(done("Models successfully unloaded!"))
+    }
+
+    /// Ask for the current model
+    #[oai(
+        path = "/current_model",
+        method = "get",
+        operation_id = "legacyCurrent",
+        tag = "Tag::Legacy"
+    )]
+    async fn current_model(&self, _caller: Caller) -> Result<CurrentReply, Failure<ListStatuses>> {
+        let current = self.current().ok_or_else(|| of(StatusCode::NOT_FOUND, NOTHING_LOADED))?;
+        Ok(CurrentReply::Ok(ApiJson(CurrentModel { model_name: current.name })))
+    }
+
+    /// List the models that are loaded
+    ///
+    /// As `/api/ps`.
+    #[oai(
+        path = "/current_models",
+        method = "get",
+        operation_id = "legacyCurrentModels",
+        tag = "Tag::Legacy"
+    )]
+    async fn current_models(
+        &self,
+        _caller: Caller,
+    ) -> Result<CurrentModelsReply, Failure<ListStatuses>> {
+        Ok(CurrentModelsReply::Ok(ApiJson(ollama::processes(&self.state))))
+    }
+
+    /// Ask the current model
+    ///
+    /// A closed connection cancels the answer.
+    #[oai(
+        path = "/generate",
+        method = "post",
+        operation_id = "legacyGenerate",
+        tag = "Tag::Legacy"
+    )]
+    async fn generate(
+        &self,
+        caller: Caller,
+        body: ApiJson<GenerateRequest>,
+    ) -> Result<GenerateReply, Failure<AnswerStatuses>> {
+        let current = self.current().ok_or_else(|| bad(NOTHING_LOADED))?;
+        // Its files may be others than when it was loaded.
+        let model = self.state.models.resolve(&current.model.id).unwrap_or(current.model);
+        let checked = answer::check(body.0, model, caller.0)?;
+        if checked.stream {
+            let pieces = answer::pieces(&self.state, checked).await?;
+            return Ok(GenerateReply::Ok(GenerateContent::Pieces(pieces)));
+        }
+        let whole = answer::whole(&self.state, checked).await?;
+        Ok(GenerateReply::Ok(GenerateContent::Whole(ApiJson(Box::new(whole)))))
+    }
+}

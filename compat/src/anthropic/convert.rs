@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     State,
-    checks::{SCHEMA_BYTES_MAX, TOOLS_MAX, echo, is_tool_name, saturated},
+    checks::{SCHEMA_BYTES_MAX, TOOLS_MAX, echo, is_tool_name, saturated, top_k},
 };
 
 /// A request that may run, and how to answer it.
@@ -36,6 +36,10 @@ pub(super) struct Checked {
 /// A conversation whose tokens are wanted.
 pub(super) fn prompt(wire: MessagesRequest, state: &State) -> Result<(Arc<Model>, Chat), ApiError> {
     let (model, _) = model(wire.model.clone(), state)?;
+    check_tokens_max(&wire)?;
+    sampling(&wire)?;
+    format(&wire)?;
+    refuse_servers(&wire)?;
     let (chat, _) = chat(wire)?;
     Ok((model, chat))
 }
@@ -55,24 +59,10 @@ pub(super) fn message(
 ) -> Result<Checked, ApiError> {
     let (model, name) = model(wire.model.take(), state)?;
     let tokens_max = wire.max_tokens.ok_or_else(|| bad("max_tokens", "Field required"))?;
-    if tokens_max < 1 {
-        return Err(bad("max_tokens", "Input should be greater than or equal to 1"));
-    }
-    let sampling = Sampling {
-        temperature: fraction("temperature", wire.temperature)?,
-        top_p: fraction("top_p", wire.top_p)?,
-        top_k: match wire.top_k {
-            Some(..0) => return Err(bad("top_k", "Input should be greater than or equal to 0")),
-            Some(0) => Some(u32::MAX),
-            Some(k) => Some(saturated(k)),
-            None => None,
-        },
-        ..Sampling::default()
-    };
+    check_tokens_max(&wire)?;
+    let sampling = sampling(&wire)?;
     let format = format(&wire)?;
-    if wire.mcp_servers.as_ref().is_some_and(|servers| !servers.is_empty()) {
-        return Err(bad("mcp_servers", "this server connects to no others"));
-    }
+    refuse_servers(&wire)?;
     let mut ignored = Vec::new();
     let named =
         [("metadata", wire.metadata.is_some()), ("service_tier", wire.service_tier.is_some())];
@@ -94,6 +84,30 @@ pub(super) fn message(
         client,
     };
     Ok(Checked { request, model: name, stream, shows_thoughts, several_calls, ignored })
+}
+
+fn check_tokens_max(wire: &MessagesRequest) -> Result<(), ApiError> {
+    match wire.max_tokens {
+        Some(..1) => Err(bad("max_tokens", "Input should be greater than or equal to 1")),
+        _ => Ok(()),
+    }
+}
+
+fn sampling(wire: &MessagesRequest) -> Result<Sampling, ApiError> {
+    Ok(Sampling {
+        temperature: fraction("temperature", wire.temperature)?,
+        top_p: fraction("top_p", wire.top_p)?,
+        top_k: match wire.top_k {
+            Some(..0) => return Err(bad("top_k", "Input should be greater than or equal to 0")),
+            k => k.map(top_k),
+        },
+        ..Sampling::default()
+    })
+}
+
+fn refuse_servers(wire: &MessagesRequest) -> Result<(), ApiError> {
+    let has_servers = wire.mcp_servers.as_ref().is_some_and(|servers| !servers.is_empty());
+    if has_servers { Err(bad("mcp_servers", "this server connects to no others")) } else { Ok(()) }
 }
 
 fn fraction(field: &str, value: Option<f64>) -> Result<Option<f32>, ApiError> {

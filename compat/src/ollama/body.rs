@@ -185,7 +185,7 @@ impl<'a> Fields<'a> {
         let items: Vec<&'a RawValue> = serde_json::from_str(value.get())
             .map_err(|_| self.wrong(name, value, &format!("[]{of}")))?;
         let item = |item: &'a RawValue| match kind(item) {
-            Kind::Object | Kind::Null => Ok(Fields::of(item, format!("{}.{name}", self.path))),
+            Kind::Object => Ok(Fields::of(item, format!("{}.{name}", self.path))),
             _ => Err(self.wrong(name, item, of)),
         };
         items.into_iter().map(item).collect()

@@ -13,23 +13,33 @@ import urllib.request
 import schemathesis
 from openapi_schema_validator import OAS30Validator
 
-CHUNKS = {
-    "/v1/chat/completions": "ChatChunk",
-    "/v1/completions": "CompletionChunk",
-    "/v1/responses": "ResponseEvent",
-}
+# Of each route that streams: its media type, what a piece is, and what one is that says what went wrong.
 STREAM = "text/event-stream"
+LINES = "application/x-ndjson"
+PIECES = {
+    "/v1/chat/completions": (STREAM, "ChatChunk", "ErrorResponse"),
+    "/v1/completions": (STREAM, "CompletionChunk", "ErrorResponse"),
+    "/v1/responses": (STREAM, "ResponseEvent", "ErrorResponse"),
+    "/v1/messages": (STREAM, "AnthropicEvent", "AnthropicEvent"),
+    "/completion": (STREAM, "LlamaCompletion", "LlamaError"),
+    "/infill": (STREAM, "LlamaCompletion", "LlamaError"),
+    "/api/chat": (LINES, "OllamaChatResponse", "OllamaError"),
+    "/api/generate": (LINES, "OllamaGenerateResponse", "OllamaError"),
+    "/generate": ("text/plain", "LegacyAnswer", "LegacyError"),
+}
 
 validators = {}
 
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    for name in (*CHUNKS.values(), "ErrorResponse"):
+    for name in {name for _, *names in PIECES.values() for name in names}:
         schema = {"$ref": f"#/components/schemas/{name}", "components": raw_schema["components"]}
         validators[name] = OAS30Validator(schema)
-    for path in CHUNKS:
-        del raw_schema["paths"][path]["post"]["responses"]["200"]["content"][STREAM]["schema"]
+    for path, (kind, *_) in PIECES.items():
+        content = raw_schema["paths"][path]["post"]["responses"]["200"]["content"]
+        (written,) = (name for name in content if name.startswith(kind))
+        del content[written]["schema"]
 
 
 def kept_response():
@@ -59,16 +69,20 @@ def before_call(context, case, kwargs):
 
 
 @schemathesis.check
-def events_are_chunks(ctx, response, case):
+def pieces_are_what_they_are_said_to_be(ctx, response, case):
     """schemathesis reads the beginning of a long stream only, so there may be no end to look at."""
-    if not response.headers.get("content-type", [""])[0].startswith(STREAM):
+    kind, piece_name, error_name = PIECES.get(case.operation.path, ("none", None, None))
+    if not response.headers.get("content-type", [""])[0].startswith(kind):
         return
-    *events, _ = response.content.decode().split("\n\n")
-    lines = [line for event in events for line in event.split("\n")]
-    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-    assert data, "a stream without an event"
-    for text in data[:-1] if data[-1] == "[DONE]" else data:
-        chunk = json.loads(text)
-        name = "ErrorResponse" if "error" in chunk else CHUNKS[case.operation.path]
-        fault = next(validators[name].iter_errors(chunk), None)
+    *lines, _ = response.content.decode().split("\n")
+    if kind == STREAM:
+        lines = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    elif kind == LINES:
+        assert all(lines), "a blank line"
+    pieces = [line for line in lines if line]
+    assert pieces, "a stream without a piece"
+    for text in pieces[:-1] if pieces[-1] == "[DONE]" else pieces:
+        piece = json.loads(text)
+        name = error_name if "error" in piece else piece_name
+        fault = next(validators[name].iter_errors(piece), None)
         assert fault is None, f"{name}: {fault.message} in {text}"

@@ -26,7 +26,7 @@ use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use poem_openapi::OpenApi;
 use rkllama_core::{Engine, Models};
 use rkllama_http::{
-    ApiError, Guard, Intake, Keys, Metrics, Observe, RouteTable, Shaped, SwaggerUi,
+    ApiError, Browsers, Guard, Intake, Keys, Metrics, Observe, RouteTable, Shaped, SwaggerUi,
 };
 
 pub use document::{document, document_yaml};
@@ -55,6 +55,8 @@ pub struct State {
     pub version: String,
     /// The keys that let clients in; without any everybody is let in.
     pub keys: Keys,
+    /// Which web pages may ask.
+    pub browsers: Browsers,
     /// The responses that clients can go on from.
     pub responses: KeptResponses,
     /// Whether fields that would be ignored are refused instead.
@@ -106,6 +108,7 @@ pub fn app_with<T: OpenApi + 'static>(
     let intake = intake.into();
     const DOCUMENT_PAGES: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
     let metrics = Arc::clone(&state.metrics);
+    let browsers = state.browsers.clone();
     let guard = Guard::new(state.keys.clone(), intake.clone());
     let operations = document::service((
         ChatApi { state: state.clone(), intake: intake.clone() },
@@ -127,5 +130,6 @@ pub fn app_with<T: OpenApi + 'static>(
         .data(intake)
         .with(guard)
         .with(Shaped::new(OpenAiShape, others.shapes, routes))
+        .with(browsers)
         .with(Observe::new(metrics))
 }

@@ -298,6 +298,7 @@ fn calls_of(calls: Vec<Call>, count: &mut u32) -> Vec<ToolCall> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let index = Some(*count);
         *count += 1;
+        let arguments = Some(arguments);
         let function = CalledFunction { index, name: call.name, arguments };
         Some(ToolCall { id: Some(format!("call_{}", &id[..8])), function })
     };

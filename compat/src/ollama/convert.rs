@@ -296,7 +296,9 @@ fn conversation(wire: Vec<ChatMessage>) -> Vec<Message> {
             let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{count}"));
             let name = call.function.name;
             open.push_back((id.clone(), name.clone()));
-            calls.push(ToolCall { id, name, arguments: call.function.arguments.text().to_owned() });
+            let arguments = call.function.arguments;
+            let arguments = arguments.map_or_else(|| "{}".to_owned(), |it| it.text().to_owned());
+            calls.push(ToolCall { id, name, arguments });
         }
         let mut answered = message.tool_call_id.filter(|id| !id.is_empty());
         let mut name = None;
@@ -374,13 +376,12 @@ mod tests {
     }
 
     fn call(id: Option<&str>, name: &str) -> super::super::wire::ToolCall {
-        let arguments = rkllama_http::JsonObject::of(&serde_json::json!({})).unwrap();
         super::super::wire::ToolCall {
             id: id.map(str::to_owned),
             function: super::super::wire::CalledFunction {
                 index: None,
                 name: name.to_owned(),
-                arguments,
+                arguments: None,
             },
         }
     }

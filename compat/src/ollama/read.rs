@@ -78,11 +78,11 @@ fn call(fields: &Fields<'_>) -> Result<ToolCall, BodyError> {
     let function = fields.object("function", "api.ToolCallFunction")?;
     let function = function.unwrap_or_default();
     let arguments = match function.raw("arguments") {
-        Some(value) if kind(value) == Kind::Object => parsed(value)?,
+        Some(value) if kind(value) == Kind::Object => Some(parsed(value)?),
         Some(_) => {
             return Err(refused("Value looks like object, but can't find closing '}' symbol"));
         }
-        None => JsonObject::of(&serde_json::json!({})).map_err(|err| refused(err.to_string()))?,
+        None => None,
     };
     Ok(ToolCall {
         id: fields.text("id")?,

@@ -135,8 +135,10 @@ pub struct CalledFunction {
     pub index: Option<u32>,
     /// The function.
     pub name: String,
-    /// Its arguments.
-    pub arguments: JsonObject,
+    /// Its arguments; in an answer always there.
+    #[oai(nullable)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<JsonObject>,
 }
 
 /// A function that the model may call.

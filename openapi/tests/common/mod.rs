@@ -23,7 +23,7 @@ use rkllama_core::{
     Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings, ToolCallPiece,
     Usage, Working,
 };
-use rkllama_http::{Keys, Limits, Metrics};
+use rkllama_http::{Browsers, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
 
 /// What a scripted generation does next.
@@ -277,6 +277,7 @@ pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>)
         fallback: Arc::default(),
         version: "1.2.3".to_owned(),
         keys: Keys::default(),
+        browsers: Browsers::default(),
         responses: KeptResponses::default(),
         strict_parameters: false,
         empty_store_hint: None,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod browser;
 mod document;
 mod error;
 mod failure;
@@ -26,6 +27,7 @@ mod sse;
 mod swagger;
 
 pub use auth::{ApiKey, AuthError, Caller, Guard, InvalidDigest, KeyLimits, Keys};
+pub use browser::{BrowserRules, Browsers, InvalidOrigin};
 pub use error::ApiError;
 pub use failure::{Failure, Statuses};
 pub use fallback::{Fallbacks, Unresolved};

@@ -140,6 +140,9 @@ pub(crate) struct ServeArgs {
     /// Log everything below info too, the vendor's own lines included
     #[arg(long)]
     pub(crate) debug: bool,
+    /// Listen where OLLAMA_HOST says; its other variables are heard in any case
+    #[arg(long)]
+    pub(crate) ollama_env: bool,
 }
 
 /// Prints to standard output; a closed pipe is no error (`rkllama openapi | head`).

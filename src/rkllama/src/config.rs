@@ -14,12 +14,18 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use rkllama_core::KeepAlive;
+use rkllama_models::Defaults;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{cli::ServeArgs, keys::KeyLine, runtime_profiles::RuntimeProfiles};
+use crate::{
+    cli::ServeArgs, keys::KeyLine, ollama_env::OllamaVariables, runtime_profiles::RuntimeProfiles,
+};
 
 /// Where a package puts its configuration.
 const SYSTEM_FILE: &str = "/etc/rkllama/config.toml";
+/// The smallest and the largest context that a runtime takes.
+pub(crate) const CONTEXT_TOKENS_MIN: u32 = 32;
+pub(crate) const CONTEXT_TOKENS_MAX: u32 = 16_384;
 /// Read by the commands that talk to a server, not by the server.
 const CLIENT_VARIABLES: [&str; 1] = ["HOST"];
 
@@ -47,11 +53,15 @@ pub(crate) struct Config {
     /// means for ever.
     #[serde(deserialize_with = "keep_alive", serialize_with = "seconds")]
     pub(crate) keep_alive: KeepAlive,
+    /// Tokens of the context of models whose own files do not say: 32 to 16384.
+    #[serde(deserialize_with = "context_tokens")]
+    pub(crate) context_tokens_max: u32,
     /// Models that are loaded at start and stay.
     #[serde(deserialize_with = "one_or_many")]
     pub(crate) preload: Vec<String>,
     pub(crate) fallback: Fallback,
     pub(crate) auth: Auth,
+    pub(crate) browsers: BrowsersConfig,
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     pub(crate) saved_prompts: SavedPrompts,
@@ -59,6 +69,9 @@ pub(crate) struct Config {
     pub(crate) board: Board,
     /// What the built-in profiles of runtime releases cannot know.
     pub(crate) runtime_profiles: RuntimeProfiles,
+    /// The variables of Ollama's that were heard.
+    #[serde(skip)]
+    pub(crate) ollama_variables: Vec<&'static str>,
 }
 
 /// What loaded models may take together.
@@ -101,6 +114,26 @@ pub(crate) struct Auth {
     pub(crate) keys: Vec<KeyLine>,
     /// A file with more keys and their limits.
     pub(crate) keys_file: Option<PathBuf>,
+}
+
+/// Which web pages may ask, and by which names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BrowsersConfig {
+    /// Origins beside those of this machine, each with at most one `*`; `*` alone lets in all.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) origins: Vec<String>,
+    /// Whether extensions of browsers may ask.
+    pub(crate) extensions: bool,
+    /// Names of this machine, for a server that listens on it alone: others are refused there.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) hosts: Vec<String>,
+}
+
+impl Default for BrowsersConfig {
+    fn default() -> Self {
+        Self { origins: Vec::new(), extensions: true, hosts: Vec::new() }
+    }
 }
 
 /// Beginnings of prompts that are kept on disk, as the runtime has computed them.
@@ -218,15 +251,18 @@ impl Config {
             strict_parameters: false,
             reload_for_sampling: false,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            context_tokens_max: Defaults::default().context_tokens_max,
             preload: Vec::new(),
             fallback: Fallback::default(),
             auth: Auth::default(),
+            browsers: BrowsersConfig::default(),
             memory: Memory::default(),
             limits: Limits::default(),
             saved_prompts: SavedPrompts::default(),
             kept_responses: KeptResponses::default(),
             board: Board::default(),
             runtime_profiles: RuntimeProfiles::default(),
+            ollama_variables: Vec::new(),
         }
     }
 
@@ -244,11 +280,14 @@ impl Config {
     /// All sources together.
     pub(crate) fn gather(args: &ServeArgs) -> anyhow::Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::built_in()));
+        let ollama = OllamaVariables::read(args.ollama_env);
+        figment = ollama.merge_into(figment);
         if let Some(file) = file(args.config.as_deref())? {
             figment = figment.merge(Toml::file_exact(file));
         }
         figment = figment.merge(Env::prefixed("RKLLAMA_").ignore(&CLIENT_VARIABLES).split("__"));
-        let config = merge_flags(figment, args).extract::<Self>().map_err(explain)?;
+        let mut config = merge_flags(figment, args).extract::<Self>().map_err(explain)?;
+        config.ollama_variables = ollama.names();
         if config.listen.is_empty() {
             bail!("`listen` names no address");
         }
@@ -328,6 +367,17 @@ fn xdg(variable: &str, below_home: &str) -> PathBuf {
     }
 }
 
+/// What a runtime takes as a context.
+fn context_tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let tokens = u32::deserialize(deserializer)?;
+    if (CONTEXT_TOKENS_MIN..=CONTEXT_TOKENS_MAX).contains(&tokens) {
+        // The runtime takes multiples of 32.
+        return Ok(tokens / 32 * 32);
+    }
+    let words = format!("expected {CONTEXT_TOKENS_MIN} to {CONTEXT_TOKENS_MAX} tokens");
+    Err(de::Error::custom(words))
+}
+
 /// Seconds, or a text such as `5m`.
 fn keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeepAlive, D::Error> {
     #[derive(Deserialize)]
@@ -385,8 +435,33 @@ mod tests {
             models: args.models.clone(),
             runtime: args.runtime.clone(),
             debug: args.debug,
+            ollama_env: args.ollama_env,
         };
         Config::gather(&args).map_err(|err| format!("{err:#}"))
+    }
+
+    #[test]
+    fn ollamas_variables_win_over_defaults_and_nothing_else() {
+        Jail::expect_with(|jail| {
+            jail.create_file("config.toml", "[browsers]\norigins = [\"http://ours\"]\n")?;
+            jail.set_env("OLLAMA_KEEP_ALIVE", "-1");
+            jail.set_env("OLLAMA_MODELS", "/theirs");
+            jail.set_env("OLLAMA_ORIGINS", "http://theirs");
+            jail.set_env("OLLAMA_CONTEXT_LENGTH", "8192");
+            jail.set_env("OLLAMA_MAX_LOADED_MODELS", "2");
+            jail.set_env("OLLAMA_HOST", "0.0.0.0");
+            let config = gather(jail, &ServeArgs::default())?;
+            assert_eq!(config.keep_alive, KeepAlive::Forever);
+            assert_eq!(config.models, PathBuf::from("/theirs"));
+            assert_eq!(config.browsers.origins, ["http://ours"]);
+            assert_eq!((config.context_tokens_max, config.memory.models_max.get()), (8192, 2));
+            assert_eq!(config.listen, ["127.0.0.1:8080"]);
+            let args = ServeArgs { ollama_env: true, ..ServeArgs::default() };
+            assert_eq!(gather(jail, &args)?.listen, ["0.0.0.0:11434"]);
+            jail.set_env("RKLLAMA_MODELS", "/ours");
+            assert_eq!(gather(jail, &ServeArgs::default())?.models, PathBuf::from("/ours"));
+            Ok(())
+        });
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod tuning;
 use std::process::ExitCode;
 
 use rkllama_core::{Model, Models};
-use rkllama_models::{Defaults, Store};
+use rkllama_models::Store;
 
 use self::{caller::Caller, check::Report, shared_libraries::SharedLibraries};
 use crate::{
@@ -45,7 +45,7 @@ fn examine(root: &Root, caller: &Caller, args: &ServeArgs) -> Report {
     };
     let config = gathered.unwrap_or_else(|_| Config::of_flags(args));
     let libraries = Libraries::of(&config);
-    let store = Store::open(config.models.clone(), Defaults::default());
+    let store = Store::open(config.models.clone(), crate::serve::defaults(&config));
     let models = store.list();
     let shared = SharedLibraries { root, caller };
     let read_ahead = ReadAhead::of(root, &config.models);

@@ -13,6 +13,7 @@ mod engine_config;
 mod keys;
 mod listen;
 mod log;
+mod ollama_env;
 mod reload;
 mod runtime_profiles;
 mod runtimes;

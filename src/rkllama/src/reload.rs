@@ -27,8 +27,16 @@ use crate::{
 
 /// What counts from the start on: sockets are bound, folders are watched, threads have their cores.
 /// A section stands for all that is in it.
-const FIXED: [&str; 6] =
-    ["listen", "models", "state", "strict_parameters", "saved_prompts", "board.affinity"];
+const FIXED: [&str; 8] = [
+    "context_tokens_max",
+    "listen",
+    "models",
+    "state",
+    "strict_parameters",
+    "saved_prompts",
+    "board.affinity",
+    "browsers",
+];
 
 /// Everything that a reload reaches.
 pub(crate) struct Reload {

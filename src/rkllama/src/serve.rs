@@ -5,13 +5,13 @@
 //! engine ends what still runs with an error event; then the workers free the NPU. A second signal
 //! skips the first step.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
-use rkllama_http::{Intake, Keys, Metrics};
+use rkllama_http::{BrowserRules, Browsers, Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Store};
 use rkllama_openapi::{Fallbacks, KeptResponses, Others};
 use tokio::{
@@ -89,11 +89,19 @@ async fn serve(
     worker_cpus: Option<Cpus>,
 ) -> anyhow::Result<()> {
     let signals = Signals::new()?;
+    if !config.ollama_variables.is_empty() {
+        let names = config.ollama_variables.join(", ");
+        tracing::info!(
+            names,
+            "variables of Ollama's are heard, below what is said in our own words"
+        );
+    }
     let keys = Keys::new(keys::load(&config.auth)?);
     let may_be_open = config.auth.allow_anonymous || !keys.is_empty();
     let listeners = listen::bind(&config.listen, may_be_open).await?;
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    let models = Arc::new(Store::open(config.models.clone(), Defaults::default()));
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    let browsers = browsers(&config, &addresses)?;
+    let models = Arc::new(Store::open(config.models.clone(), defaults(&config)));
     let libraries = Arc::new(CurrentLibraries::find(&config));
     let preload = resolve_all(&config.preload, &models)?;
     let worker = worker_command(worker_cpus.as_ref())?;
@@ -120,6 +128,7 @@ async fn serve(
         fallback: fallback.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         keys: keys.clone(),
+        browsers,
         responses: responses.clone(),
         strict_parameters: config.strict_parameters,
         empty_store_hint: Some(format!(
@@ -156,7 +165,7 @@ async fn serve(
         fallback,
         keys,
         responses,
-        addresses,
+        addresses: addresses.into(),
         log,
     };
     let (draining, drain) = oneshot::channel();
@@ -171,6 +180,25 @@ async fn serve(
     ender.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What applies where a model's files say nothing.
+pub(crate) const fn defaults(config: &Config) -> Defaults {
+    Defaults { context_tokens_max: config.context_tokens_max }
+}
+
+/// Which pages may ask. By which name a server is called matters only where nobody else can reach it:
+/// that is where a page that renames itself would get in.
+fn browsers(config: &Config, addresses: &[SocketAddr]) -> anyhow::Result<Browsers> {
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    let node = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let names = config.browsers.hosts.iter().map(|name| name.to_ascii_lowercase());
+    let rules = BrowserRules {
+        origins: config.browsers.origins.clone(),
+        extensions: config.browsers.extensions,
+        hosts: is_local.then(|| names.chain([node]).collect()),
+    };
+    Browsers::new(rules).context("`browsers.origins`")
 }
 
 /// Keeps the list of models true to their folder.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod answers;
+mod browsers;
 mod burdens;
 mod cancel;
 mod chaos;

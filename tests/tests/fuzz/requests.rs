@@ -12,7 +12,7 @@ use rkllama_core::{
     KeepAlive, Model, ModelError, ModelState, Models, Problem, Request, Resident, Sampling,
     Started, TextFiles, Timings, Usage, Working,
 };
-use rkllama_http::{Keys, Limits, Metrics};
+use rkllama_http::{Browsers, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -100,6 +100,7 @@ fn state() -> State {
         fallback: Arc::default(),
         version: "1.2.3".to_owned(),
         keys: Keys::default(),
+        browsers: Browsers::default(),
         responses: KeptResponses::default(),
         strict_parameters: false,
         empty_store_hint: None,

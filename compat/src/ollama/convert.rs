@@ -3,14 +3,15 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use rkllama_core::{
-    Chat, Infill, KeepAlive, Message, Model, ModelTraits, Prompt, Request, Role, Tool, ToolCall,
-    ToolChoice,
+    Chat, Cutting, Infill, KeepAlive, Message, Model, ModelTraits, Prompt, Request, Role, Tool,
+    ToolCall, ToolChoice,
 };
 use rkllama_http::ApiError;
 
 use super::{
     failure::{self, bad},
     options::{Options, format, keep_alive},
+    template::{self, Variables},
     wire::{ChatMessage, ChatRequest, Common, GenerateRequest, OllamaThink, ToolDefinition},
 };
 use crate::{
@@ -191,24 +192,27 @@ pub(super) async fn generate(
     if named.model.pooling.is_some() {
         return Err(named.lacks("generate"));
     }
-    if suffix.is_some() && !traits.infill {
+    if suffix.is_some() && template.is_none() && !traits.infill {
         return Err(bad(format!("{} does not support insert", named.full())));
     }
     let options = Options::of(wire.common.options.as_ref())?;
     if is_empty {
         return Ok((named, Task::Load(keep_alive)));
     }
-    if template.is_some() {
-        return Err(bad(
-            "template: this server writes prompts with the model's own template; leave it out, or \
-             use raw with a prompt that is complete",
-        ));
-    }
     refuse_images(&named, wire.images.is_some())?;
-    let prompt = match suffix {
-        Some(after) => Prompt::Infill(Infill { before: prompt, after }),
-        None if is_raw => Prompt::Text(prompt),
-        None => {
+    let prompt = match (suffix, template) {
+        (suffix, Some(template)) => {
+            let variables = Variables {
+                system: system.as_deref().unwrap_or_default(),
+                prompt: &prompt,
+                suffix: suffix.as_deref().unwrap_or_default(),
+            };
+            let text = template::render(&template, &variables).map_err(bad)?;
+            behind(context, text, &named.model, state).await?
+        }
+        (Some(after), None) => Prompt::Infill(Infill { before: prompt, after }),
+        (None, None) if is_raw => Prompt::Text(prompt),
+        (None, None) => {
             let system = system.map(|system| Message::new(Role::System, system));
             let messages = system.into_iter().chain([Message::new(Role::User, prompt)]);
             let chat = Chat::new(messages.collect());
@@ -216,6 +220,22 @@ pub(super) async fn generate(
         }
     };
     Ok((named.clone(), task(named, prompt, options, keep_alive, &wire.common, client, !is_raw)?))
+}
+
+/// A text behind the tokens of an earlier answer.
+async fn behind(
+    mut context: Vec<i32>,
+    text: String,
+    model: &Arc<Model>,
+    state: &State,
+) -> Result<Prompt, ApiError> {
+    if context.is_empty() {
+        return Ok(Prompt::Text(text));
+    }
+    let cutting = Cutting { add_special: false, parse_special: true };
+    let tokens = state.texts.tokenize(Arc::clone(model), text, cutting).await;
+    context.extend(tokens.map_err(failure::engine)?);
+    Ok(Prompt::Tokens(context))
 }
 
 fn task(

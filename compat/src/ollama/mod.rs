@@ -12,6 +12,7 @@ mod embed;
 mod failure;
 mod options;
 mod read;
+mod template;
 pub mod wire;
 
 use std::{sync::Arc, time::Instant};

@@ -205,8 +205,8 @@ pub struct GenerateRequest {
     /// Instructions.
     #[oai(nullable)]
     pub system: Option<String>,
-    /// Refused with 400: prompts are written with the model's own template. `raw` gives a prompt as
-    /// it is.
+    /// A template in Go's language, in place of the model's own: `.System`, `.Prompt`, `.Suffix`,
+    /// `.Messages`, `if`, `range`, `eq`, `and`, `or`. What the model thinks is then a part of its answer.
     #[oai(nullable)]
     pub template: Option<String>,
     /// The `context` of an earlier answer, to go on from. Messages of `/api/chat` do it better.

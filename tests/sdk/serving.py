@@ -4,6 +4,7 @@ RKLLAMA_BIN and MOCK_NPU_LIBS say where the executable and the mock libraries li
 both.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -15,14 +16,23 @@ SCRIPT = pathlib.Path(__file__).with_name("script.toml")
 
 
 class Server:
-    """Listens on the addresses of `listen`; the mock follows `script`. `variables` are further ones of the
-    environment: configuration, and the mock's own."""
+    """Listens on the addresses of `listen`; the mock follows `script`; the model has the names `aliases` too.
+    `variables` are further ones of the environment: configuration, and the mock's own."""
 
     def __init__(
-        self, directory: pathlib.Path, *, listen=("127.0.0.1:0",), script=SCRIPT, **variables: str
+        self,
+        directory: pathlib.Path,
+        *,
+        listen=("127.0.0.1:0",),
+        script=SCRIPT,
+        aliases=(),
+        **variables: str,
     ):
         models = directory / "models"
         shutil.copytree(REPOSITORY / "mock-npu" / "demo", models / "demo")
+        if aliases:
+            with (models / "demo" / "rkllama.toml").open("a", encoding="utf-8") as manifest:
+                manifest.write(f"aliases = {json.dumps(aliases)}\n")
         self.trace = directory / "trace.jsonl"
         libraries = pathlib.Path(os.environ["MOCK_NPU_LIBS"])
         self.process = subprocess.Popen(

@@ -10,6 +10,11 @@ import pytest
 from serving import Server
 
 PORTS = (8000, 8080, 11434)
+# The models of the guides: Ollama's routes know no fallback.
+ALIASES = [
+    "llama2", "codellama", "codellama:7b", "codellama:7b-code", "nomic-embed-text", "qwen2.5:3b",
+    "Qwen3-Embedding-0.6B_W8A8_RK3588", "model1.rkllm",
+]
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +23,7 @@ def server(tmp_path_factory):
         tmp_path_factory.mktemp("server"),
         listen=[f"127.0.0.1:{port}" for port in PORTS],
         script=pathlib.Path(__file__).with_name("script.toml"),
+        aliases=ALIASES,
         RKLLAMA_FALLBACK__CHAT="demo",
         RKLLAMA_FALLBACK__EMBED="demo",
     )
@@ -37,10 +43,14 @@ def client(server):
 def curl(server):
     """Runs a line of curl as the guides write it, and gives what it printed."""
 
-    def run(url, body=None):
+    def run(url, body=None, *, method=None, kind="application/json"):
         words = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60", url]
+        if method is not None:
+            words += ["-X", method]
+        if body is not None and kind is not None:
+            words += ["-H", f"Content-Type: {kind}"]
         if body is not None:
-            words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+            words += ["-d", json.dumps(body)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -94,7 +94,7 @@ async fn a_full_queue_is_503_with_a_time_to_come_back() {
         let mut socket = server.connect();
         write!(
             socket,
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
@@ -130,7 +130,7 @@ async fn half_a_request_disturbs_nobody() {
     let server = ServerSetup::demo().start();
     let mut half = server.connect();
     half.write_all(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{\"a\"",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{\"a\"",
     )
     .unwrap();
     let answer = Chat::user("Hi").with("max_tokens", 1).ask(&server).await;

@@ -270,3 +270,7 @@ def test_json_mode_when_it_is_asked_for_in_words(client):
         response_format={"type": "json_object"},
     )
     assert isinstance(json.loads(answer.choices[0].message.content), dict)
+
+
+def test_ollamas_version_with_curl(curl):
+    assert json.loads(curl("http://localhost:11434/api/version"))["version"].count(".") == 2

@@ -126,7 +126,8 @@ fn engine(error: EngineError) -> ApiError {
             of(StatusCode::INTERNAL_SERVER_ERROR, "The model's files cannot be read.")
                 .detail_for_log(words)
         }
-        EngineError::Template { .. }
+        EngineError::Model(ModelError::Ambiguous { .. })
+        | EngineError::Template { .. }
         | EngineError::Prompt { .. }
         | EngineError::Format { .. }
         | EngineError::Unsupported { .. }

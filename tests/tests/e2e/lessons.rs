@@ -100,11 +100,35 @@ fn every_request_of_the_guide_has_its_test_in_the_document() {
     let (_, guide) = document.split_once("\n# The guide").unwrap();
     let named: BTreeSet<&str> = guide.split('`').filter(|word| word.starts_with("test_")).collect();
     let source = read("tests/spec/test_openai_guide.py");
-    let tests: BTreeSet<&str> = source
+    let tests = python_tests(&source);
+    assert!(tests.len() > 10);
+    assert_eq!(named, tests);
+}
+
+/// The tests of a file for pytest.
+fn python_tests(source: &str) -> BTreeSet<&str> {
+    source
         .lines()
         .filter_map(|line| line.strip_prefix("def test_").map(|_| &line["def ".len()..]))
         .map(|line| line.split_once('(').unwrap().0)
-        .collect();
-    assert!(tests.len() > 10);
-    assert_eq!(named, tests);
+        .collect()
+}
+
+/// The same for the guides to other APIs, each with the file of its tests in its title.
+#[test]
+fn every_request_of_the_other_guides_has_its_test_in_the_document() {
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    let document = read("compat/COVERAGE.md");
+    let (guides, _) = document.split_once("\n# Where answers differ").unwrap();
+    let mut count = 0;
+    for guide in guides.split("\n## ").skip(1) {
+        let (title, table) = guide.split_once('\n').unwrap();
+        let file = title.split('`').nth(1).unwrap();
+        let named: BTreeSet<&str> =
+            table.split('`').filter(|word| word.starts_with("test_")).collect();
+        let source = read(file);
+        assert_eq!(named, python_tests(&source), "{file}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
 }

@@ -18,6 +18,7 @@ mod kv;
 mod lessons;
 mod metrics;
 mod model_files;
+mod ollama;
 mod refusals;
 mod regressions;
 mod reload;

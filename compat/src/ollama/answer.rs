@@ -388,7 +388,7 @@ pub(super) async fn shown<L: Lines>(
             state.texts.detokenize(model, tokens).await.map_err(failure::engine)?
         }
     };
-    Ok(lines.shown(envelope, DebugInfo { rendered_template, image_count: 0 }))
+    Ok(lines.shown(envelope, DebugInfo { rendered_template, image_count: None }))
 }
 
 fn encode(line: &impl Serialize) -> Bytes {

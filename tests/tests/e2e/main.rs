@@ -19,6 +19,7 @@ mod lessons;
 mod metrics;
 mod model_files;
 mod ollama;
+mod ollama_replay;
 mod refusals;
 mod regressions;
 mod reload;

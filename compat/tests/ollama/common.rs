@@ -145,7 +145,7 @@ impl Texts for ScriptedTexts {
     }
 
     fn detokenize(&self, _: Arc<Model>, tokens: Vec<i32>) -> Working<String> {
-        Box::pin(async move { Ok(format!("{tokens:?}")) })
+        Box::pin(async move { Ok(tokens.iter().map(|token| format!("<{token}>")).collect()) })
     }
 }
 

@@ -87,3 +87,10 @@ async fn a_context_is_gone_on_from() {
         assert!(answer.contains("\"context\":[7,8,1,2,3,72,105]"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_context_is_shown_in_front_of_the_prompt() {
+    let more = json!({"context": [7, 8], "_debug_render_only": true});
+    let answer = said(hello(), more).await;
+    assert!(answer.contains(r#""rendered_template":"<7><8>User: Hi\n""#), "{answer}");
+}

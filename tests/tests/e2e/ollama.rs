@@ -358,6 +358,24 @@ async fn a_model_is_loaded_and_unloaded_without_a_prompt() {
     assert_eq!(absent.status, StatusCode::NOT_FOUND);
 }
 
+/// The answer is at once; who is being answered is answered to the end.
+#[tokio::test]
+async fn a_model_at_work_is_unloaded_behind_its_answer() {
+    let script = "[latency]\nprefill_ms = 0\ndecode_ms_per_token = 50\n\
+                  [[rule]]\nsay = \"one two three four five six seven eight nine ten.\"\n";
+    let server = ServerSetup::demo().in_real_time(script).start();
+    let answer = request(&server, "/api/chat", &chat("count")).send().await.unwrap();
+    let unload = json!({"model": "demo", "keep_alive": 0});
+    let unloaded = post(&server, "/api/generate", unload).await.object();
+    assert_eq!(unloaded["done_reason"], "unload");
+    assert_eq!(server.trace().returns("rkllm_run"), 0, "it waited for the answer");
+    assert_eq!(processes(&server).await.len(), 1);
+    let lines = OllamaReply::read(answer).await.lines();
+    assert_eq!(content_of(&lines), "one two three four five six seven eight nine ten.");
+    processes_when(&server, "it is listed no more", |loaded| loaded.is_empty()).await;
+    assert_eq!(server.trace().calls("rkllm_abort"), 0);
+}
+
 #[tokio::test]
 async fn a_model_stays_for_as_long_as_its_request_says() {
     let server = ServerSetup::demo().start();

@@ -1,287 +1,407 @@
-"""The official Ollama client."""
+"""The official Ollama client: answers whole and streamed, tools, thoughts, forms, vectors, lists, errors."""
 
-import contextlib
+import asyncio
+import datetime
 import json
+import re
 import time
 
-import httpx
 import ollama
 import pytest
 
 from serving import Server
 
+QUESTION = [{"role": "user", "content": "What is an NPU?"}]
 BOTH = [{"role": "user", "content": "The weather in both towns, please."}]
 THINK = [{"role": "user", "content": "Think first, then greet."}]
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a town.",
-        "parameters": {
-            "type": "object",
-            "properties": {"town": {"type": "string"}, "metric": {"type": "boolean"}},
-            "required": ["town", "metric"],
-        },
-    },
-}
+ENDLESS = [{"role": "user", "content": "never stop"}]
 CALLED = [{"town": "L'Aquila", "metric": True}, {"town": "Köln", "metric": False}]
+SUNNY = "Sunny in L'Aquila, rain in Köln."
+GREEDY = {"temperature": 0}
 METRICS = [
     "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count",
     "eval_duration",
 ]
+VERDICT = {
+    "type": "object",
+    "properties": {"verdict": {"enum": ["good", "bad"]}},
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
 
 
-@contextlib.contextmanager
-def client_of(server):
-    client = ollama.Client(host=server.url)
-    yield client
-    client._client.close()
+def get_weather(town: str, metric: bool) -> str:
+    """The weather in a town.
+
+    Args:
+        town: Which town.
+        metric: Whether in degrees Celsius.
+    """
+    return f"clear in {town}"
 
 
 @pytest.fixture
-def llama(server):
-    with client_of(server) as client:
+def client(server):
+    with ollama.Client(host=server.url) as client:
         yield client
 
 
-def said(text):
-    return [{"role": "user", "content": text}]
-
-
-def test_a_chat_whole_and_in_lines(llama):
-    whole = llama.chat("demo", said("Say grüße."), think=False)
-    assert whole.message.role == "assistant" and whole.message.content == "Grüße aus Köln 😀"
-    assert (whole.done, whole.done_reason, whole.model) == (True, "stop", "demo")
-    assert whole.created_at.endswith("Z") and len(whole.created_at.split(".")[1]) == 10
-    assert all(whole[name] > 0 for name in METRICS)
-    lines = list(llama.chat("demo:latest", said("Say grüße."), think=False, stream=True))
-    assert "".join(line.message.content for line in lines) == whole.message.content
-    *pieces, last = lines
-    assert not any(line.done or line.eval_count for line in pieces)
-    assert last.done and last.message.content == "" and last.model == "demo:latest"
-    assert last.prompt_eval_count == whole.prompt_eval_count and last.eval_count > 1
-
-
-def test_thoughts(llama):
-    whole = llama.chat("demo", THINK, think=True)
-    assert (whole.message.thinking, whole.message.content) == ("They greet me.", "Hello!")
-    # Where nothing is said a model that thinks does.
-    assert llama.chat("demo", THINK).message.thinking == "They greet me."
-    assert llama.chat("demo", THINK, think="low").message.thinking
-    off = llama.chat("demo", THINK, think=False)
-    assert off.message.thinking is None and "<think>" not in off.message.content
-    lines = list(llama.generate("demo", "Think first, then greet.", stream=True))
-    assert "".join(line.thinking or "" for line in lines) == "They greet me."
-    assert "".join(line.response for line in lines) == "Hello!"
-
-
-def test_the_loop_of_tools(llama):
-    whole = llama.chat("demo", BOTH, tools=[TOOL], think=False)
-    assert whole.done_reason == "stop" and whole.message.content.strip() == "Let me see."
-    assert [call.function.arguments for call in whole.message.tool_calls] == CALLED
-    lines = list(llama.chat("demo", BOTH, tools=[TOOL], think=False, stream=True))
-    calls = [line.message.tool_calls for line in lines if line.message.tool_calls]
-    # Each complete, and each in a line of its own.
-    assert [[call.function.arguments for call in some] for some in calls] == [[it] for it in CALLED]
-    assert lines[-1].done_reason == "stop" and not lines[-1].message.tool_calls
-    # Home Assistant's way: results without ids and names, calls without ids.
-    history = [
-        *BOTH,
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"function": {"name": "get_weather", "arguments": it}} for it in CALLED],
-        },
-        {"role": "tool", "content": json.dumps({"sky": "clear"})},
-        {"role": "tool", "content": json.dumps({"sky": "grey"})},
-    ]
-    final = llama.chat("demo", history, tools=[TOOL], think=False)
-    assert final.message.content == "Sunny in L'Aquila, rain in Köln."
-    # n8n's: with the tool's name. Open WebUI's: with ids.
-    history[2]["tool_name"] = "get_weather"
-    history[1]["tool_calls"][0]["id"] = "call_7"
-    history[3]["tool_call_id"] = "call_7"
-    assert llama.chat("demo", history, tools=[TOOL], think=False).message.content == final.message.content
-
-
-def test_forms(llama):
-    schema = {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
-        "required": ["name", "age"],
-    }
-    for form in ("json", schema):
-        answer = llama.chat("demo", said("Ada as JSON."), format=form)
-        value = json.loads(answer.message.content)
-        assert value["name"] == "Ada" and value["age"] == 36
-    answer = llama.generate("demo", "never as JSON", format=schema, think=False)
-    assert set(json.loads(answer.response)) >= {"name", "age"}
-
-
-def test_a_prompt_raw_and_gone_on_from(llama):
-    raw = llama.generate("demo", "Once upon a", raw=True, options={"num_predict": 4})
-    assert raw.response.startswith(" time") and raw.done_reason == "length"
-    assert raw.eval_count == 4 and raw.context is None
-    first = llama.generate("demo", "Say grüße.", system="Be brief.", think=False)
-    assert first.response == "Grüße aus Köln 😀" and len(first.context) > first.eval_count
-    second = llama.generate("demo", "And again.", context=first.context, think=False)
-    assert second.prompt_eval_count > len(first.context)
-    assert second.context[: len(first.context)] == first.context
-
-
-def test_vectors(llama):
-    def dot(left, right):
-        return sum(a * b for a, b in zip(left, right, strict=True))
-
-    texts = ["The cat sat on the mat.", "", "Neural processing units"]
-    many = llama.embed("demo", texts)
-    assert len(many.embeddings) == 3 and many.prompt_eval_count > 5 and many.total_duration > 0
-    assert all(dot(vector, vector) == pytest.approx(1, abs=1e-5) for vector in many.embeddings)
-    assert llama.embed("demo", texts[0]).embeddings[0] == pytest.approx(many.embeddings[0])
-    assert llama.embeddings("demo", texts[0]).embedding == pytest.approx(many.embeddings[0])
-    few = llama.embed("demo", texts[0], dimensions=4).embeddings[0]
-    assert len(few) == 4 and dot(few, few) == pytest.approx(1, abs=1e-5)
-    assert llama.embed("demo", []).embeddings == []
-    assert llama.embeddings("demo", "").embedding == []
-    assert len(llama.embed("demo", "word " * 9000).embeddings) == 1
-    with pytest.raises(ollama.ResponseError) as refused:
-        llama.embed("demo", "word " * 9000, truncate=False)
-    assert (refused.value.status_code, refused.value.error) == (
-        400, "the input length exceeds the context length",
-    )
-
-
-def test_lists_and_descriptions(llama):
-    (model,) = llama.list().models
-    assert model.model == "demo:latest" and len(model.digest) == 64 and model.size > 0
-    assert model.details.format == "rkllm" and model.details.families and model.modified_at
-    shown = llama.show("demo")
-    assert shown.capabilities[0] == "completion" and {"tools", "thinking"} <= set(shown.capabilities)
-    assert ".Tools" in shown.template and shown.modelinfo["general.architecture"]
-    contexts = [value for key, value in shown.modelinfo.items() if key.endswith(".context_length")]
-    assert contexts == [4096] and "num_ctx" in shown.parameters
-    llama.generate("demo", "", keep_alive=-1)
-    (loaded,) = llama.ps().models
-    assert loaded.model == "demo:latest" and loaded.digest == model.digest
-    assert loaded.expires_at.year > 2200 and loaded.size_vram == loaded.size
-    assert loaded.context_length == 4096
-
-
-def test_loading_and_unloading(tmp_path):
+@pytest.fixture
+def alone(tmp_path):
+    """A client on a server of its own, where nobody else loads anything."""
     server = Server(tmp_path)
-    try:
-        with client_of(server) as llama:
-            load_and_unload(llama)
-    finally:
-        server.stop()
+    with ollama.Client(host=server.url) as client:
+        yield client
+    server.stop()
 
 
-def until_nothing_is_loaded(llama):
-    """A model leaves after its answer, not before."""
+def ask(client, messages, **fields):
+    """Without thoughts, which the demo model's language model would have about anything."""
+    return client.chat(**{"model": "demo", "messages": messages, "think": False, **fields})
+
+
+def words(parts):
+    return "".join(part.message.content for part in parts)
+
+
+def assert_done(last, reason):
+    assert (last.done, last.done_reason) == (True, reason)
+    assert all(last[name] > 0 for name in METRICS)
+    assert last.total_duration >= last.prompt_eval_duration + last.eval_duration
+
+
+def test_a_chat_is_the_same_whole_and_streamed(client):
+    whole = ask(client, QUESTION, options=GREEDY)
+    assert whole.model == "demo" and whole.message.role == "assistant" and whole.message.content
+    assert_done(whole, "stop")
+    *parts, last = ask(client, QUESTION, options=GREEDY, stream=True)
+    assert len(parts) > 3 and words(parts) == whole.message.content
+    assert {part.done for part in parts} == {False}
+    assert {part.message.role for part in [*parts, last]} == {"assistant"}
+    assert last.message.content == "" and last.eval_count == whole.eval_count
+    assert_done(last, "stop")
+
+
+def test_the_moment_is_utc_and_has_a_fraction(client):
+    before = datetime.datetime.now(datetime.UTC)
+    created = ask(client, QUESTION).created_at
+    after = datetime.datetime.now(datetime.UTC)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", created)
+    assert before <= datetime.datetime.fromisoformat(created) <= after
+
+
+def test_bytes_of_one_character_in_several_tokens(client):
+    question = [{"role": "user", "content": "Say grüße"}]
+    assert words(ask(client, question, stream=True)) == "Grüße aus Köln 😀"
+
+
+def test_options_limit_the_answer(client):
+    cut = ask(client, QUESTION, options={**GREEDY, "num_predict": 3})
+    assert (cut.done_reason, cut.eval_count) == ("length", 3)
+    whole = ask(client, QUESTION, options=GREEDY).message.content
+    word = whole.split()[3]
+    stopped = ask(client, QUESTION, options={**GREEDY, "stop": [word]})
+    assert stopped.message.content == whole[: whole.index(word)]
+    assert stopped.done_reason == "stop"
+
+
+def test_options_without_a_knob_change_nothing(client):
+    whole = ask(client, QUESTION, options=GREEDY).message.content
+    for options in [
+        {"num_ctx": 8192}, {"num_ctx": 128}, {"num_ctx": 8192.0}, {"mirostat": 1, "tfs_z": 0.5},
+        {"seed": 7}, {"low_vram": True, "num_gpu": 1, "unheard_of": [1]}, {"top_k": None},
+    ]:
+        assert ask(client, QUESTION, options={**GREEDY, **options}).message.content == whole
+    assert {model.context_length for model in client.ps().models} == {4096}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_loop_of_tools_comes_to_its_end(client, stream):
+    answer = ask(client, BOTH, tools=[get_weather], stream=stream)
+    parts = list(answer) if stream else [answer]
+    assert words(parts).strip() == "Let me see."
+    calls = [call for part in parts for call in part.message.tool_calls or []]
+    assert [call.function.name for call in calls] == ["get_weather", "get_weather"]
+    assert [call.function.arguments for call in calls] == CALLED
+    assert parts[-1].done_reason == "stop"
+    if stream:
+        # Each call is complete and in a line of its own; the last line has none.
+        assert all(len(part.message.tool_calls or []) <= 1 for part in parts)
+        assert parts[-1].message.tool_calls is None
+    said = {"role": "assistant", "content": words(parts), "tool_calls": calls}
+    for named in [True, False]:
+        results = [
+            {"role": "tool", "content": get_weather(**call.function.arguments)}
+            | ({"tool_name": call.function.name} if named else {})
+            for call in calls
+        ]
+        final = ask(client, [*BOTH, said, *results], tools=[get_weather])
+        assert final.message.content == SUNNY and not final.message.tool_calls
+
+
+def test_a_message_of_the_client_goes_back_as_it_came(client):
+    answer = ask(client, BOTH, tools=[get_weather])
+    result = {"role": "tool", "content": "clear", "tool_name": "get_weather"}
+    assert ask(client, [*BOTH, answer.message, result, result]).message.content == SUNNY
+
+
+def test_thoughts_are_told_apart(client):
+    for think in [None, True, "low", "high"]:
+        message = client.chat("demo", THINK, think=think).message
+        assert (message.content, message.thinking) == ("Hello!", "They greet me.")
+    *parts, last = client.chat("demo", THINK, stream=True)
+    assert words(parts) == "Hello!"
+    assert "".join(part.message.thinking or "" for part in parts) == "They greet me."
+    assert not any(part.message.thinking and part.message.content for part in parts)
+    assert last.message.thinking is None and last.done_reason == "stop"
+    assert client.generate("demo", THINK[0]["content"]).thinking == "They greet me."
+
+
+def test_no_thoughts_where_none_are_wanted(client):
+    message = client.chat("demo", THINK, think=False).message
+    assert (message.content, message.thinking) == ("Hello!", None)
+    *parts, _ = client.chat("demo", THINK, think=False, stream=True)
+    assert words(parts) == "Hello!" and not any(part.message.thinking for part in parts)
+
+
+@pytest.mark.parametrize("think", [False, True], ids=["no thoughts", "thoughts"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_rambling_model_is_held_to_the_schema(client, think, stream):
+    """The language model of the mock speaks of chips, not in JSON."""
+    answer = ask(client, QUESTION, format=VERDICT, think=think, stream=stream)
+    parts = list(answer) if stream else [answer]
+    assert json.loads(words(parts))["verdict"] in ("good", "bad")
+    assert parts[-1].done_reason == "stop"
+    said = client.generate("demo", "What is an NPU?", format=VERDICT, think=think).response
+    assert json.loads(said)["verdict"] in ("good", "bad")
+
+
+def test_json_mode_gives_an_object(client):
+    person = [{"role": "user", "content": "Ada as JSON."}]
+    answer = ask(client, person, format="json")
+    assert answer.done_reason == "stop"
+    assert isinstance(json.loads(answer.message.content), dict)
+
+
+def test_generate_is_the_same_whole_and_streamed(client):
+    whole = client.generate("demo", "What is an NPU?", think=False, options=GREEDY)
+    assert_done(whole, "stop")
+    assert whole.response == ask(client, QUESTION, options=GREEDY).message.content
+    *parts, last = client.generate(
+        "demo", "What is an NPU?", think=False, options=GREEDY, stream=True
+    )
+    assert "".join(part.response for part in parts) == whole.response
+    assert last.response == "" and last.context == whole.context
+    assert not any(part.done or part.context for part in parts)
+    assert_done(last, "stop")
+
+
+def test_a_raw_prompt_goes_as_it_is(client):
+    answer = client.generate("demo", "Once upon a", raw=True)
+    assert answer.response == " time there was a chip." and answer.context is None
+    # The beginning of every text, and three words.
+    assert answer.prompt_eval_count < 5
+
+
+def test_instructions_stand_in_front_of_the_prompt(client):
+    bare = client.generate("demo", "What is an NPU?", think=False)
+    system = client.generate("demo", "What is an NPU?", system="Be brief.", think=False)
+    said = ask(client, [{"role": "system", "content": "Be brief."}, *QUESTION])
+    assert system.prompt_eval_count == said.prompt_eval_count
+    assert system.prompt_eval_count > bare.prompt_eval_count
+
+
+def test_a_context_is_gone_on_from(client):
+    first = client.generate("demo", "My name is Ada.", think=False, options=GREEDY)
+    assert len(first.context) >= first.prompt_eval_count
+    second = client.generate("demo", "What is an NPU?", think=False, context=first.context)
+    assert second.context[: len(first.context)] == list(first.context)
+    assert second.prompt_eval_count > len(first.context)
+
+
+def test_vectors(client):
+    near, also, far = client.embed(
+        "demo",
+        ["The cat sat on the mat.", "The cat sat on a mat.", "Neural processing units of boards"],
+    ).embeddings
+    assert dot(near, near) == pytest.approx(1, abs=1e-5)
+    assert dot(near, also) > dot(near, far) + 0.2
+    one = client.embed("demo", "The cat sat on the mat.")
+    assert one.model == "demo" and one.embeddings == [near]
+    assert one.prompt_eval_count > 3 and one.total_duration > 0 and one.load_duration > 0
+    assert client.embeddings("demo", "The cat sat on the mat.").embedding == near
+
+
+def dot(left, right):
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def test_dimensions_are_the_first_ones(client):
+    (whole,) = client.embed("demo", "hello").embeddings
+    (few,) = client.embed("demo", "hello", dimensions=8).embeddings
+    length = dot(whole[:8], whole[:8]) ** 0.5
+    assert few == pytest.approx([value / length for value in whole[:8]], abs=1e-6)
+    for more in [len(whole), len(whole) + 1, 0]:
+        assert client.embed("demo", "hello", dimensions=more).embeddings == [whole]
+
+
+def test_an_empty_text_among_others_costs_them_nothing(client):
+    answer = client.embed("demo", ["", "hello"])
+    assert len(answer.embeddings) == 2
+    assert answer.embeddings[1] == client.embed("demo", "hello").embeddings[0]
+    for nothing in ["", []]:
+        assert client.embed("demo", nothing).embeddings == []
+    assert client.embeddings("demo", "").embedding == []
+
+
+def test_a_text_that_is_too_long_is_cut_or_refused(client):
+    assert client.embed("demo", "x " * 5000).prompt_eval_count == 4096 - 32
+    with pytest.raises(ollama.ResponseError) as refused:
+        client.embed("demo", ["fine", "x " * 5000], truncate=False)
+    assert refused.value.status_code == 400
+    assert refused.value.error == "the input length exceeds the context length"
+
+
+def test_lists(client):
+    (listed,) = client.list().models
+    assert listed.model == "demo:latest" and listed.size > 0
+    assert re.fullmatch("[0-9a-f]{64}", listed.digest)
+    assert listed.modified_at <= datetime.datetime.now(datetime.UTC)
+    assert listed.details.format == "rkllm" and listed.details.families
+    assert listed.details.parameter_size and listed.details.quantization_level
+    for name in ["demo", "demo:latest", "DEMO", " demo ", "registry.ollama.ai/library/demo:latest"]:
+        shown = client.show(name)
+        assert {"completion", "tools", "thinking"} <= set(shown.capabilities)
+        assert "tools" in shown.template and shown.modelinfo["general.architecture"]
+        architecture = shown.modelinfo["general.architecture"]
+        assert shown.modelinfo[f"{architecture}.context_length"] == 4096
+        for line in shown.parameters.splitlines():
+            assert re.fullmatch(r'(\S+)\s+((?:".*")|\S+)', line)
+        assert shown.modified_at == listed.modified_at
+
+
+def test_models_come_and_go(alone):
+    assert alone.ps().models == []
+    loaded = alone.generate("demo")
+    assert (loaded.response, loaded.done, loaded.done_reason) == ("", True, "load")
+    assert loaded.total_duration is None
+    (process,) = alone.ps().models
+    assert process.model == process.name == "demo:latest"
+    assert process.digest == alone.list().models[0].digest
+    assert process.size == process.size_vram > 0 and process.context_length == 4096
+    stays(alone, pytest.approx(5, abs=0.2))
+    for keep_alive, minutes in [("30m", 30), (600, 10), (90.0, 1.5), ("1h30m", 90), ("120", 2)]:
+        assert alone.chat("demo", keep_alive=keep_alive).done_reason == "load"
+        stays(alone, pytest.approx(minutes, abs=0.2))
+    for keep_alive in [-1, "-1", "-1m"]:
+        alone.embed("demo", "hello", keep_alive=keep_alive)
+        stays(alone, pytest.approx(292 * 365 * 24 * 60, rel=0.01))
+    for unload in [
+        lambda: alone.generate("demo", keep_alive=0),
+        lambda: alone.chat("demo", keep_alive="0s"),
+    ]:
+        assert unload().done_reason == "unload"
+        # What loads it again waits until it has gone.
+        assert alone.generate("demo", keep_alive="7m").done_reason == "load"
+        stays(alone, pytest.approx(7, abs=0.2))
+
+
+def stays(client, minutes):
+    """Waits until the model is to stay so long: a moment ago it may still have been at work."""
     deadline = time.monotonic() + 30
-    while llama.ps().models:
-        assert time.monotonic() < deadline, "the model stays"
-
-
-def load_and_unload(llama):
-    assert llama.ps().models == []
-    loaded = llama.generate("demo")
-    assert (loaded.done, loaded.done_reason, loaded.response) == (True, "load", "")
-    assert len(llama.ps().models) == 1
-    assert llama.chat("demo", [], keep_alive=0).done_reason == "unload"
-    until_nothing_is_loaded(llama)
-    # Unloading what is not loaded is no error, and a request can say that it is the last.
-    assert llama.generate("demo", keep_alive="0s").done_reason == "unload"
-    llama.chat("demo", said("Hi"), keep_alive=0)
-    until_nothing_is_loaded(llama)
+    while True:
+        (process,) = client.ps().models
+        left = process.expires_at - datetime.datetime.now(datetime.UTC)
+        if left.total_seconds() / 60 == minutes:
+            return
+        assert time.monotonic() < deadline, f"{left} instead of {minutes} minutes"
 
 
 @pytest.mark.parametrize(
-    ("ask", "status", "words"),
+    ("call", "status", "text"),
     [
-        (lambda it: it.chat("nope", said("x")), 404, "model 'nope' not found"),
-        (lambda it: it.generate("nope", "x"), 404, "model 'nope' not found"),
-        (lambda it: it.embed("nope", "x"), 404, 'model "nope" not found, try pulling it first'),
-        (lambda it: it.show("nope"), 404, "model 'nope:latest' not found"),
-        (lambda it: it.chat("a b", said("x")), 400, "invalid model name"),
+        (lambda c: c.chat("absent", QUESTION), 404, "model 'absent' not found"),
+        (lambda c: c.generate("absent", "x"), 404, "model 'absent' not found"),
+        (lambda c: c.show("absent"), 404, "model 'absent:latest' not found"),
+        (lambda c: c.embed("absent", "x"), 404, 'model "absent" not found, try pulling it first'),
+        (lambda c: c.embeddings("absent", "x"), 404, 'model "absent" not found, try pulling it first'),
+        (lambda c: c.chat("a b", QUESTION), 400, "invalid model name"),
         (
-            lambda it: it.generate("demo", "x", raw=True, system="s"),
-            400,
-            "raw mode does not support template, system, or context",
-        ),
-        (
-            lambda it: it.generate("demo", "x", suffix="y"),
+            lambda c: c.generate("demo", "def f(", suffix="return 1"),
             400,
             "registry.ollama.ai/library/demo:latest does not support insert",
         ),
         (
-            lambda it: it.chat("demo", said("x"), options={"temperature": "hot"}),
+            lambda c: c.generate("demo", "x", raw=True, system="y"),
+            400,
+            "raw mode does not support template, system, or context",
+        ),
+        (
+            lambda c: c.chat("demo", QUESTION, options={"temperature": "hot"}),
             400,
             'option "temperature" must be of type float32',
         ),
-        (lambda it: it.chat("demo", said("word " * 9000), options={"num_ctx": 128}), 400, "longer"),
-        (lambda it: it.generate("demo", "fail at once"), 500, "encountered while running"),
+        (
+            lambda c: c.chat("demo", QUESTION, keep_alive="1d"),
+            400,
+            'time: unknown unit "d" in duration "1d"',
+        ),
+        (
+            lambda c: c.chat("demo", [{"role": "user", "content": "x", "images": [b"png"]}]),
+            400,
+            '"demo" does not support vision',
+        ),
     ],
 )
-def test_errors(llama, ask, status, words):
+def test_mistakes_are_response_errors(client, call, status, text):
     with pytest.raises(ollama.ResponseError) as refused:
-        ask(llama)
-    assert refused.value.status_code == status and words in refused.value.error
+        call(client)
+    assert (refused.value.status_code, refused.value.error) == (status, text)
 
 
-def test_an_error_in_the_middle_is_the_last_line(llama, server):
-    heard = ""
-    with pytest.raises(ollama.ResponseError) as broken:
-        for line in llama.chat("demo", said("fail in the middle"), think=False, stream=True):
-            heard += line.message.content
-    assert heard.startswith("one") and "encountered while running" in broken.value.error
-    request = {"model": "demo", "prompt": "fail in the middle", "think": False}
-    text = httpx.post(f"{server.url}/api/generate", json=request, timeout=60).text
-    *lines, end = text.split("\n")
-    assert end == "" and all(lines) and list(json.loads(lines[-1])) == ["error"]
-    assert not any("done_reason" in json.loads(line) for line in lines)
-
-
-def test_the_oldest_messages_make_room(llama):
-    old = [{"role": "user", "content": "word " * 1800}, {"role": "assistant", "content": "Yes."}]
-    messages = [{"role": "system", "content": "Be brief."}, *old, *old, *old, *said("Say grüße.")]
-    answer = llama.chat("demo", messages, think=False, options={"num_ctx": 8192.0})
-    assert answer.message.content == "Grüße aus Köln 😀"
-    assert 1800 < answer.prompt_eval_count < 4096
-    with pytest.raises(ollama.ResponseError) as refused:
-        request = {"model": "demo", "messages": messages, "truncate": False, "stream": False}
-        llama._request_raw("POST", "/api/chat", json=request)
-    assert refused.value.status_code == 400 and "context" in refused.value.error
-
-
-def test_what_clients_send_besides(server):
-    """Options of older releases, fields of no release, names in another case, bytes behind the request."""
-    body = json.dumps(
-        {
-            "MODEL": "demo", "Messages": said("Say grüße."), "stream": False, "think": False,
-            "metadata": {"chat_id": "x"}, "tools": [], "format": None, "keep_alive": "5m",
-            "options": {"mirostat": 2, "low_vram": True, "num_ctx": 8192, "top_k": -1, "seed": 7},
-        }
-    )
-    for headers in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
-        answer = httpx.post(
-            f"{server.url}/api/chat", content=f"{body} and more", headers=headers, timeout=60
+def test_a_failure_before_the_first_word_has_a_status(client):
+    for stream in [False, True]:
+        with pytest.raises(ollama.ResponseError) as failed:
+            list(ask(client, [{"role": "user", "content": "fail at once"}], stream=stream))
+        assert failed.value.status_code == 500
+        assert failed.value.error.startswith(
+            "an error was encountered while running the model: "
         )
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["message"]["content"] == "Grüße aus Köln 😀"
 
 
-def test_a_client_that_leaves_frees_the_npu(llama):
-    lines = llama.chat("demo", said("never stop"), think=False, stream=True)
-    assert next(lines).message.content
-    lines.close()
-    assert llama.chat("demo", said("Say grüße."), think=False).done_reason == "stop"
+def test_a_failure_in_the_middle_ends_the_stream_with_its_words(client):
+    parts = []
+    with pytest.raises(ollama.ResponseError) as failed:
+        parts.extend(
+            ask(client, [{"role": "user", "content": "fail in the middle"}], stream=True)
+        )
+    assert failed.value.status_code == -1
+    assert failed.value.error.startswith("an error was encountered while running the model: ")
+    assert ask(client, QUESTION).message.content
 
 
-def test_versions(server):
-    """Open WebUI wants numbers, Copilot at least 0.6.4."""
-    version = httpx.get(f"{server.url}/api/version").json()["version"]
-    assert tuple(map(int, version.split("."))) >= (0, 6, 4)
-    for method in ("GET", "HEAD"):
-        assert httpx.request(method, f"{server.url}/").status_code == 200
-    assert httpx.get(f"{server.url}/").json()["status"] == "Ollama is running"
+def test_who_leaves_in_the_middle_frees_the_model(tmp_path):
+    """At the demo model's own speed, where an endless answer lasts for minutes."""
+    server = Server(tmp_path, MOCK_NPU_SCALE="1")
+    with ollama.Client(host=server.url) as client:
+        stream = ask(client, ENDLESS, stream=True)
+        assert next(part.message.content for part in stream if part.message.content)
+        stream.close()
+        assert ask(client, QUESTION, options={"num_predict": 2}).eval_count == 2
+    assert "rkllm_abort" in server.trace.read_text()
+    server.stop()
+
+
+def test_the_async_client(server):
+    async def all_at_once():
+        async with ollama.AsyncClient(host=server.url) as client:
+            answers = await asyncio.gather(
+                *(ask(client, BOTH, tools=[get_weather]) for _ in range(3))
+            )
+            stream = await ask(client, THINK, stream=True)
+            return answers, "".join([part.message.content async for part in stream])
+
+    answers, streamed = asyncio.run(all_at_once())
+    for answer in answers:
+        assert [call.function.arguments for call in answer.message.tool_calls] == CALLED
+    assert streamed == "Hello!"

@@ -13,6 +13,7 @@
 
 mod client;
 mod models;
+mod ollama;
 mod paths;
 mod process;
 mod server;
@@ -20,6 +21,7 @@ mod trace;
 
 pub use client::{Answer, Chat, Ending, Sse, Stream, metric, metrics};
 pub use models::ModelDir;
+pub use ollama::{OllamaReply, content_of, request};
 pub use paths::{executable, mock_library, repository, tokenizer_files};
 pub use process::{
     children, cpu_s, is_zombie, memory_kib, open_files, process_runs, status_kib, threads,

@@ -19,6 +19,8 @@ pub struct ModelDir {
     script: String,
     weights_name: String,
     eos_ids: Option<Vec<u32>>,
+    /// In place of the tokenizer's own.
+    template: Option<String>,
 }
 
 impl ModelDir {
@@ -35,6 +37,7 @@ impl ModelDir {
             script: String::new(),
             weights_name: format!("{name}.rkllm"),
             eos_ids: None,
+            template: None,
         }
     }
 
@@ -57,6 +60,13 @@ impl ModelDir {
     pub fn tokenizer(mut self, files: &Path, eos_ids: &[u32]) -> Self {
         files.clone_into(&mut self.files);
         self.eos_ids = Some(eos_ids.to_vec());
+        self
+    }
+
+    /// Writes its prompts with this Jinja template.
+    #[must_use]
+    pub fn template(mut self, jinja: &str) -> Self {
+        self.template = Some(jinja.to_owned());
         self
     }
 
@@ -84,6 +94,13 @@ impl ModelDir {
             if from.is_file() {
                 fs::copy(from, dir.join(file)).unwrap();
             }
+        }
+        if let Some(template) = &self.template {
+            let file = dir.join("tokenizer_config.json");
+            let config = fs::read_to_string(&file).unwrap();
+            let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+            config["chat_template"] = template.clone().into();
+            fs::write(file, config.to_string()).unwrap();
         }
         fs::write(dir.join(&self.weights_name), self.weights_text()).unwrap();
         if let Some(manifest) = &self.manifest {

@@ -380,7 +380,13 @@ pub(super) async fn shown<L: Lines>(
     lines: L,
 ) -> Result<L::Line, ApiError> {
     let rendered_template = match prompt {
-        Prompt::Chat(chat) => state.texts.render(model, chat).await.map_err(failure::engine)?,
+        Prompt::Chat(chat) => {
+            // What is gone on from stands in front.
+            let before = chat.preface.clone();
+            let before = state.texts.detokenize(Arc::clone(&model), before).await;
+            let rendered = state.texts.render(model, chat).await.map_err(failure::engine)?;
+            before.map_err(failure::engine)? + &rendered
+        }
         Prompt::Text(text) => text,
         other => {
             let tokens = state.texts.prompt_tokens(Arc::clone(&model), other).await;
@@ -388,7 +394,7 @@ pub(super) async fn shown<L: Lines>(
             state.texts.detokenize(model, tokens).await.map_err(failure::engine)?
         }
     };
-    Ok(lines.shown(envelope, DebugInfo { rendered_template, image_count: 0 }))
+    Ok(lines.shown(envelope, DebugInfo { rendered_template, image_count: None }))
 }
 
 fn encode(line: &impl Serialize) -> Bytes {

@@ -140,7 +140,7 @@ pub(super) fn show(
         modelfile,
         parameters: (!lines.is_empty()).then(|| lines.join("\n")),
         template,
-        details: details(model, &card, true),
+        details: details(model, &card, false),
         model_info: JsonObject::of(&info).map_err(|error| bad(error.to_string()))?,
         capabilities: capabilities(model, traits),
         modified_at: moment_of_s(model.created_s),

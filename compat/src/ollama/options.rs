@@ -112,19 +112,23 @@ pub(super) fn keep_alive(
     })
 }
 
-/// What Go's library says about a text that is no length of time.
+/// What Go's library says about a text that is no length of time: numbers with a unit behind each.
 fn duration_error(text: &str) -> String {
-    let unsigned = text.trim_start_matches(['-', '+']);
-    let number_len = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.');
-    match number_len {
-        Some(len) if len > 0 => {
-            let rest = &unsigned[len..];
-            let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.');
-            let unit = &rest[..unit_len.unwrap_or(rest.len())];
-            format!("time: unknown unit {unit:?} in duration {text:?}")
+    const UNITS: [&str; 8] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    while rest.starts_with(is_number) {
+        rest = rest.trim_start_matches(is_number);
+        let unit = &rest[..rest.find(is_number).unwrap_or(rest.len())];
+        if unit.is_empty() {
+            return format!("time: missing unit in duration {text:?}");
         }
-        _ => format!("time: invalid duration {text:?}"),
+        if !UNITS.contains(&unit) {
+            return format!("time: unknown unit {unit:?} in duration {text:?}");
+        }
+        rest = &rest[unit.len()..];
     }
+    format!("time: invalid duration {text:?}")
 }
 
 #[cfg(test)]
@@ -176,6 +180,10 @@ mod tests {
             ("", "time: invalid duration \"\""),
             ("abc", "time: invalid duration \"abc\""),
             ("1d", "time: unknown unit \"d\" in duration \"1d\""),
+            ("1h2d", "time: unknown unit \"d\" in duration \"1h2d\""),
+            ("1h30", "time: missing unit in duration \"1h30\""),
+            ("5m ", "time: unknown unit \"m \" in duration \"5m \""),
+            ("--5m", "time: invalid duration \"--5m\""),
         ] {
             assert_eq!(of(text).unwrap_err(), words);
         }

@@ -30,7 +30,7 @@ pub(super) struct Variables<'a> {
 pub(super) fn render(source: &str, variables: &Variables<'_>) -> Result<String, String> {
     check(source)?;
     let mut template = Template::default();
-    template.parse(source).map_err(|error| format!("template: {error}"))?;
+    template.parse(source).map_err(|error| words(&error.to_string()))?;
     let message = |role: &str, content: &str| {
         object([("Role", Value::from(role)), ("Content", Value::from(content))])
     };
@@ -47,7 +47,12 @@ pub(super) fn render(source: &str, variables: &Variables<'_>) -> Result<String, 
         ("Messages", Value::Array(messages)),
         ("Tools", Value::Array(Vec::new())),
     ]);
-    template.render(&Context::from(data)).map_err(|error| format!("template: {error}"))
+    template.render(&Context::from(data)).map_err(|error| words(&error.to_string()))
+}
+
+/// The library's words, which say themselves mostly what they are about.
+fn words(error: &str) -> String {
+    if error.starts_with("template: ") { error.to_owned() } else { format!("template: {error}") }
 }
 
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
@@ -59,6 +64,10 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
 fn check(source: &str) -> Result<(), String> {
     if source.len() > TEMPLATE_BYTES_MAX {
         return Err(format!("template: it is longer than {TEMPLATE_BYTES_MAX} bytes"));
+    }
+    if let Some(opened) = source.rfind("{{").filter(|at| !source[*at..].contains("}}")) {
+        let line = source[..opened].matches('\n').count() + 1;
+        return Err(format!("template: :{line}: unclosed action"));
     }
     let mut nesting = source.matches('(').count();
     for action in source.split("{{").skip(1) {
@@ -107,7 +116,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         for (source, word) in [
-            ("{{ .x", "template: "),
+            ("a\n{{ .x", "template: :2: unclosed action"),
             ("{{ if }}", "template: "),
             ("{{ nonsense .Prompt }}", "nonsense"),
             ("{{ define \"a\" }}{{ template \"a\" }}{{ end }}{{ template \"a\" }}", "`define`"),

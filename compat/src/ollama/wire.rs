@@ -316,12 +316,13 @@ pub struct AnswerMessage {
 
 /// The prompt that the model would get.
 #[derive(Debug, Clone, Object, Serialize)]
-#[oai(rename = "OllamaDebugInfo")]
+#[oai(rename = "OllamaDebugInfo", skip_serializing_if_is_none)]
 pub struct DebugInfo {
     /// Its text.
     pub rendered_template: String,
-    /// Pictures in it.
-    pub image_count: u32,
+    /// Pictures in it, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_count: Option<u32>,
 }
 
 /// A piece of an answer, or an answer as a whole.

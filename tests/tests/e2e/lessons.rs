@@ -7,8 +7,10 @@ use rkllama_tests::repository;
 use toml::{Table, Value};
 
 /// Sections and how many lessons each has.
-const SECTIONS: [(&str, usize); 6] =
-    [("A", 24), ("C", 13), ("D", 19), ("E", 8), ("F", 11), ("I", 11)];
+const SECTIONS: [(&str, usize); 7] =
+    [("A", 24), ("B", 16), ("C", 13), ("D", 19), ("E", 8), ("F", 11), ("I", 11)];
+/// Those whose routes are not there yet: pulling, creating, copying, blobs.
+const TO_COME: [&str; 3] = ["B10", "B11", "B13"];
 
 fn lessons() -> Table {
     toml::from_str(&fs::read_to_string(repository().join("tests/lessons.toml")).unwrap()).unwrap()
@@ -19,6 +21,7 @@ fn every_lesson_is_held_or_has_a_reason() {
     let expected: BTreeSet<String> = SECTIONS
         .iter()
         .flat_map(|(section, count)| (1..=*count).map(move |number| format!("{section}{number}")))
+        .filter(|id| !TO_COME.contains(&id.as_str()))
         .collect();
     let lessons = lessons();
     assert_eq!(lessons.keys().cloned().collect::<BTreeSet<_>>(), expected);

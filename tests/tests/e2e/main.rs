@@ -19,6 +19,8 @@ mod kv;
 mod lessons;
 mod metrics;
 mod model_files;
+mod ollama;
+mod ollama_replay;
 mod refusals;
 mod regressions;
 mod reload;

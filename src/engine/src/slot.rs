@@ -369,7 +369,8 @@ impl Slot {
 
     /// Keeps the model for as long as it was asked for.
     fn rest(&mut self, mut resident: InWorker, keep_alive: Option<KeepAlive>) {
-        resident.keep_alive = keep_alive;
+        // Who says nothing leaves it at what was said last.
+        resident.keep_alive = keep_alive.or(resident.keep_alive);
         resident.idle_since = Instant::now();
         resident.place.idle();
         self.resident = Some(resident);

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use rkllama_tests::{
-    ModelDir, OllamaReply, Server, ServerSetup, content_of, eventually, request, until,
+    Chat, ModelDir, OllamaReply, Server, ServerSetup, content_of, eventually, request, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -391,6 +391,15 @@ async fn a_model_stays_for_as_long_as_its_request_says() {
         })
         .await;
     }
+    // Who says nothing leaves it at what was said last, on other APIs' routes too.
+    let never = |loaded: &[Value]| loaded[0]["expires_at"].as_str().unwrap() > "2200";
+    whole(&server, ask(json!(-1))).await;
+    processes_when(&server, "it stays for ever", never).await;
+    whole(&server, chat("Hello")).await;
+    Chat::user("Hello").ask(&server).await;
+    let loads = server.trace().returns("rkllm_init");
+    processes_when(&server, "it stays for ever again", never).await;
+    assert_eq!(loads, server.trace().returns("rkllm_init"));
     for now in [json!(0), json!("0s")] {
         let gone = server.trace().returns("rkllm_destroy");
         assert_eq!(whole(&server, ask(now)).await["done_reason"], "stop");

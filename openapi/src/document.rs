@@ -25,8 +25,9 @@ A Rockchip board as an OpenAI-compatible server.
 
 OpenAI's clients work with the base URL `http://HOST:PORT/v1` and one of the server's keys; where \
 it has none, with any. Where this server knows more than OpenAI's API, or less, the fields say so; \
-`x-rkllama-ignored` in an answer lists fields of the request that had no effect. Every error has \
-the same body, with all four of `message`, `type`, `param` and `code`.";
+`x-rkllama-ignored` in an answer lists fields of the request that had no effect. Every error of \
+`/v1` has the same body, with all four of `message`, `type`, `param` and `code`. The routes of other \
+APIs (Ollama, Anthropic, llama-server, RKLLama) have bodies and errors of their own.";
 
 /// `operations` with what the document says about all of them.
 pub(crate) fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {

@@ -8,12 +8,12 @@ use poem::{
 };
 use proptest::prelude::*;
 use rkllama_core::{
-    EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish, Finished, Generation,
-    KeepAlive, Model, ModelError, ModelState, Models, Problem, Request, Resident, Sampling,
-    Started, TextFiles, Timings, Usage, Working,
+    Chat, Cutting, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish,
+    Finished, Generation, KeepAlive, Model, ModelError, ModelState, ModelTraits, Models, Problem,
+    Prompt, Request, Resident, Sampling, Started, TextFiles, Texts, Timings, Usage, Working,
 };
-use rkllama_http::{Browsers, Keys, Limits, Metrics};
-use rkllama_openapi::{KeptResponses, State};
+use rkllama_http::{Browsers, Intake, Keys, Limits, Metrics};
+use rkllama_openapi::{KeptResponses, Others, State};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -21,6 +21,27 @@ use crate::corpus::{cases, files, mutated, spliced, values};
 
 const PATHS: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+/// Of other APIs.
+const OTHER_PATHS: [&str; 14] = [
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/show",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/completion",
+    "/infill",
+    "/embedding",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/generate",
+];
+
+fn paths() -> impl Iterator<Item = &'static str> {
+    PATHS.into_iter().chain(OTHER_PATHS)
+}
 
 /// An engine that says one word, and one model that every name means.
 struct Willing;
@@ -47,7 +68,7 @@ impl Engine for Willing {
     }
 
     fn load(&self, _: Arc<Model>, _: Option<KeepAlive>, _: Arc<str>) -> Working<()> {
-        unreachable!("no route of these asks for it")
+        Box::pin(async { Ok(()) })
     }
 
     fn unload(&self, _: &Model) {}
@@ -62,6 +83,30 @@ impl Engine for Willing {
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()
+    }
+}
+
+impl Texts for Willing {
+    fn traits(&self, _: Arc<Model>) -> Working<Arc<ModelTraits>> {
+        let traits =
+            ModelTraits { tools: true, thinking: true, infill: true, ..ModelTraits::default() };
+        Box::pin(async { Ok(Arc::new(traits)) })
+    }
+
+    fn render(&self, _: Arc<Model>, _: Chat) -> Working<String> {
+        Box::pin(async { Ok("a prompt".to_owned()) })
+    }
+
+    fn prompt_tokens(&self, _: Arc<Model>, _: Prompt) -> Working<Vec<i32>> {
+        Box::pin(async { Ok(vec![1, 2]) })
+    }
+
+    fn tokenize(&self, _: Arc<Model>, text: String, _: Cutting) -> Working<Vec<i32>> {
+        Box::pin(async move { Ok(text.bytes().map(i32::from).collect()) })
+    }
+
+    fn detokenize(&self, _: Arc<Model>, tokens: Vec<i32>) -> Working<String> {
+        Box::pin(async move { Ok(format!("{} tokens", tokens.len())) })
     }
 }
 
@@ -107,6 +152,22 @@ fn state() -> State {
     }
 }
 
+/// All APIs.
+fn app() -> impl Endpoint<Output = Response> + 'static {
+    let intake = Intake::new(Limits::default());
+    let others = rkllama_compat::State {
+        engine: Arc::new(Willing),
+        texts: Arc::new(Willing),
+        models: Arc::new(Willing),
+        fallback: Arc::default(),
+        intake: intake.clone(),
+        version: "1.2.3".to_owned(),
+    };
+    let operations = rkllama_compat::operations(others);
+    let others = Others { operations, shapes: rkllama_compat::shapes() };
+    rkllama_openapi::app_with(state(), intake, others)
+}
+
 /// Asks with a body, and gives the status and the answer.
 async fn ask(app: &BoxEndpoint<'static, Response>, path: &str, body: Vec<u8>) -> (u16, String) {
     let uri = path.parse().unwrap();
@@ -123,14 +184,24 @@ fn request_body(path: &str, body: &[u8]) -> u16 {
         static RUNTIME: Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         static APP: BoxEndpoint<'static, Response> =
-            rkllama_openapi::app(state(), Limits::default()).boxed();
+            app().boxed();
     }
     let asked =
         RUNTIME.with(|runtime| APP.with(|app| runtime.block_on(ask(app, path, body.to_vec()))));
     let (status, answer) = asked;
     match status {
-        200 if answer.starts_with('{') => drop(serde_json::from_str::<Value>(&answer).unwrap()),
+        // One object, or one in each line.
+        200 if answer.starts_with('{') => {
+            let values = serde_json::Deserializer::from_str(&answer).into_iter::<Value>();
+            values.for_each(|value| drop(value.unwrap()));
+        }
+        200 if answer.starts_with('[') => drop(serde_json::from_str::<Value>(&answer).unwrap()),
         200 => assert!(answer.starts_with("data: ") || answer.starts_with("event: "), "{answer}"),
+        400 | 404 | 501 if OTHER_PATHS.contains(&path) => {
+            let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].take();
+            let words = error["message"].as_str().or(error.as_str());
+            assert!(words.is_some_and(|words| !words.is_empty()), "{answer}");
+        }
         // An unknown response or item is 404.
         400 | 404 => {
             let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].take();
@@ -152,7 +223,7 @@ fn request_body(path: &str, body: &[u8]) -> u16 {
 fn the_corpus_is_answered() {
     for request in values("requests") {
         let body = request.to_string().into_bytes();
-        let answered = PATHS.into_iter().filter(|path| request_body(path, &body) == 200).count();
+        let answered = paths().filter(|path| request_body(path, &body) == 200).count();
         assert!(answered > 0, "{request}");
     }
 }
@@ -163,14 +234,14 @@ proptest! {
     #[test]
     fn any_request_is_answered_or_refused(request in mutated(values("requests"))) {
         let body = request.to_string().into_bytes();
-        for path in PATHS {
+        for path in paths() {
             request_body(path, &body);
         }
     }
 
     #[test]
     fn any_bytes_are_answered_or_refused(bytes in spliced(files("requests"))) {
-        for path in PATHS {
+        for path in paths() {
             request_body(path, &bytes);
         }
     }

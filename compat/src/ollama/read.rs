@@ -88,7 +88,9 @@ fn call(fields: &Fields<'_>) -> Result<ToolCall, BodyError> {
         id: fields.text("id")?,
         function: CalledFunction {
             index: None,
-            name: function.text("name")?.unwrap_or_default(),
+            name: function
+                .text("name")?
+                .ok_or_else(|| refused("tool_calls: a call has no name"))?,
             arguments,
         },
     })

@@ -149,6 +149,11 @@ impl<'a> Fields<'a> {
         self.typed(name, "bool")
     }
 
+    /// A place in a list.
+    pub(super) fn place(&self, name: &str) -> Result<Option<u32>, Refused> {
+        self.typed(name, "int")
+    }
+
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Refused> {
         self.typed(name, "int")
     }

@@ -87,7 +87,7 @@ fn call(fields: &Fields<'_>) -> Result<ToolCall, BodyError> {
     Ok(ToolCall {
         id: fields.text("id")?,
         function: CalledFunction {
-            index: None,
+            index: function.place("index")?,
             name: function
                 .text("name")?
                 .ok_or_else(|| refused("tool_calls: a call has no name"))?,

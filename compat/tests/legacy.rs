@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{World, app, ask, errors, finished, hello, resident, shown, started, text};
 use poem::{Endpoint, Response, http::Method, test::TestClient};
@@ -66,7 +66,7 @@ async fn a_form_is_parsed() {
 /// A load that failed leaves no current model behind.
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded() {
-    let load = Err(EngineError::Load { model: "tiny".into(), reason: "a reason".into() });
+    let load = Some(Err(EngineError::Load { model: "tiny".into(), reason: "a reason".into() }));
     let client = app(&Arc::new(World { load, ..World::playing(Vec::new()) }));
     let mut all = Vec::new();
     for (method, path, body) in [
@@ -76,6 +76,25 @@ async fn a_model_that_cannot_be_loaded() {
         all.push(told(&client, method, path, body).await);
     }
     assert_shown!(all.join("\n\n"));
+}
+
+/// Nor does a client that leaves while its model loads, and it takes nothing from others.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_while_its_model_loads() {
+    let client = app(&Arc::new(World { load: None, ..World::playing(Vec::new()) }));
+    let load =
+        async || told(&client, Method::POST, "/load_model", r#"{"model_name": "tiny"}"#).await;
+    let patience = Duration::from_secs(1);
+    tokio::time::timeout(patience, load()).await.unwrap_err();
+    assert!(told(&client, Method::GET, "/current_model", "").await.contains("404"));
+    // The first unloads what it has not waited for, the second loads; then the first leaves.
+    let mut first = Box::pin(load());
+    tokio::time::timeout(patience, &mut first).await.unwrap_err();
+    told(&client, Method::POST, "/unload_model", "").await;
+    let mut second = Box::pin(load());
+    tokio::time::timeout(patience, &mut second).await.unwrap_err();
+    drop(first);
+    assert!(told(&client, Method::GET, "/current_model", "").await.contains("200"));
 }
 
 #[tokio::test]

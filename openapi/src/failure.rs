@@ -1,19 +1,11 @@
 //! From the domain's errors to OpenAI's, in one place.
 
-use poem::http::{HeaderValue, StatusCode, header::HeaderName};
+use poem::http::StatusCode;
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::ApiError;
+use rkllama_http::{ApiError, Trouble};
 pub(crate) use rkllama_http::{Failure, Statuses};
 
 use crate::refusal::{echo, invalid};
-
-/// Seconds until a queue may have moved: an answer of a few dozen tokens takes about as long.
-const QUEUE_RETRY_AFTER_S: u32 = 5;
-/// Seconds until a restarted server answers again.
-const RESTART_RETRY_AFTER_S: u32 = 10;
-/// OpenAI's clients repeat every 5xx twice unless this header says no. For a fault that does not
-/// go away by itself that would load a model in vain, three times.
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The fields of a request that errors of the engine are about.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +18,9 @@ pub(crate) struct Blame {
 
 /// The answer to an error of the engine.
 pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
-    let words = error.to_string();
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
+    let ours =
+        |code| ApiError::new(trouble.status, "server_error", &*words).code(code).until(trouble);
     let wrong = |reason: String, param| invalid(reason).code("invalid_value").param(param);
     match error {
         EngineError::Model(error) => model(error),
@@ -47,36 +41,30 @@ pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
             .extra("n_prompt_tokens", prompt_tokens.known())
             .extra("n_ctx", context_tokens_max)
         }
-        EngineError::QueueFull { .. } => {
-            unavailable(words).code("queue_full").retry_after_s(QUEUE_RETRY_AFTER_S)
-        }
-        EngineError::QueueTimeout { .. } => {
-            unavailable(words).code("queue_timeout").retry_after_s(QUEUE_RETRY_AFTER_S)
-        }
-        EngineError::Degraded { retry_after_s, .. } => {
-            unavailable(words).code("model_degraded").retry_after_s(retry_after_s)
-        }
-        EngineError::Runtime { .. } => lasting(unavailable(words).code("runtime_unavailable")),
-        EngineError::Load { .. } => lasting(unavailable(words).code("model_load_failed")),
+        EngineError::QueueFull { .. } => ours("queue_full"),
+        EngineError::QueueTimeout { .. } => ours("queue_timeout"),
+        EngineError::Degraded { .. } => ours("model_degraded"),
+        EngineError::Runtime { .. } => ours("runtime_unavailable"),
+        EngineError::Load { .. } => ours("model_load_failed"),
         EngineError::Worker { .. } | EngineError::Run { .. } => broken(words),
-        EngineError::ShuttingDown => {
-            unavailable(words).code("shutting_down").retry_after_s(RESTART_RETRY_AFTER_S)
-        }
+        EngineError::ShuttingDown => ours("shutting_down"),
     }
 }
 
 /// The answer to an error about a model.
 pub(crate) fn model(error: ModelError) -> ApiError {
-    let words = error.to_string();
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
         ModelError::NotFound { name } => ApiError::new(
-            StatusCode::NOT_FOUND,
+            trouble.status,
             "invalid_request_error",
             format!("The model `{}` does not exist or you do not have access to it.", echo(&name)),
         )
         .code("model_not_found"),
         ModelError::Ambiguous { .. } => invalid(words).code("model_ambiguous").param("model"),
-        ModelError::Incomplete { .. } => lasting(unavailable(words).code("model_incomplete")),
+        ModelError::Incomplete { .. } => ApiError::new(trouble.status, "server_error", words)
+            .code("model_incomplete")
+            .until(trouble),
         // The path is the operator's business.
         ModelError::Unreadable { .. } => {
             broken("The server cannot read this model's files.").detail_for_log(words)
@@ -91,12 +79,4 @@ pub(crate) fn broken_off() -> ApiError {
 
 fn broken(words: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", words)
-}
-
-fn unavailable(words: String) -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", words)
-}
-
-fn lasting(error: ApiError) -> ApiError {
-    error.header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
 }

@@ -1,6 +1,6 @@
 //! OpenAI's error body, and OpenAI's words for what goes wrong outside the operations.
 
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::StatusCode;
 use rkllama_http::{ApiError, ErrorShape, Fault};
 use serde_json::{Map, Value};
 
@@ -18,21 +18,16 @@ impl ErrorShape for OpenAiShape {
                 "invalid_request_error",
                 format!("Invalid URL ({method} {})", echo(&path)),
             ),
-            Fault::WrongMethod { method, path, allow } => {
-                let error = ApiError::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "invalid_request_error",
-                    format!(
-                        "Not allowed to {method} on {} (HINT: this URL takes {allow})",
-                        echo(&path)
-                    ),
-                )
-                .code("method_not_supported");
-                match HeaderValue::try_from(allow) {
-                    Ok(allow) => error.header(header::ALLOW, allow),
-                    Err(_) => error,
-                }
-            }
+            Fault::WrongMethod { method, path, allow } => ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_request_error",
+                format!(
+                    "Not allowed to {method} on {} (HINT: this URL takes {allow})",
+                    echo(&path)
+                ),
+            )
+            .code("method_not_supported")
+            .allowing(&allow),
             Fault::Body(error) => refusal::body(error),
             Fault::Auth(error) => refusal::auth(error),
             Fault::Panic { what } => failed().detail_for_log(format!("a handler panicked: {what}")),

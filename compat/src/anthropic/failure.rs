@@ -1,21 +1,11 @@
 //! Anthropic's error body, and words for what goes wrong.
 
-use poem::{
-    error::ResponseError,
-    http::{HeaderName, HeaderValue, StatusCode, header},
-};
+use poem::{error::ResponseError, http::StatusCode};
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::{ApiError, BodyError, ErrorShape, Fault, Unresolved};
+use rkllama_http::{ApiError, BodyError, ErrorShape, Fault, Trouble, Unresolved};
 
 use super::wire::{ErrorBody, ErrorObject, ErrorType};
 use crate::checks::echo;
-
-/// Seconds until a queue may have moved.
-const QUEUE_RETRY_AFTER_S: u32 = 5;
-/// Seconds until a restarted server answers again.
-const RESTART_RETRY_AFTER_S: u32 = 10;
-/// Anthropic's clients repeat every 5xx unless this header says no.
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Errors as Anthropic writes them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,21 +18,11 @@ impl ErrorShape for AnthropicShape {
                 of(StatusCode::NOT_FOUND, format!("Not found: {}", echo(&path)))
             }
             Fault::WrongMethod { allow, .. } => {
-                let error = of(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-                match HeaderValue::try_from(allow) {
-                    Ok(allow) => error.header(header::ALLOW, allow),
-                    Err(_) => error,
-                }
+                of(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").allowing(&allow)
             }
             Fault::Body(error) => body(error),
             Fault::Auth(refused) => {
-                let error = of(ResponseError::status(&refused), refused.to_string());
-                match refused.retry_after_s() {
-                    Some(seconds) => error.retry_after_s(seconds),
-                    None => {
-                        error.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-                    }
-                }
+                of(ResponseError::status(&refused), refused.to_string()).barred(&refused)
             }
             Fault::Panic { what } => of(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
                 .detail_for_log(format!("a handler panicked: {what}")),
@@ -110,30 +90,22 @@ pub(super) fn unresolved(unresolved: Unresolved) -> ApiError {
     }
 }
 
-fn lasting(error: ApiError) -> ApiError {
-    error.header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
-}
-
 fn model(error: ModelError) -> ApiError {
-    let words = error.to_string();
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
-        ModelError::NotFound { name } => {
-            of(StatusCode::NOT_FOUND, format!("model: {}", echo(&name)))
-        }
+        ModelError::NotFound { name } => of(trouble.status, format!("model: {}", echo(&name))),
         ModelError::Ambiguous { .. } => bad("model", words),
-        ModelError::Incomplete { .. } => lasting(of(StatusCode::SERVICE_UNAVAILABLE, words)),
+        ModelError::Incomplete { .. } => of(trouble.status, words).until(trouble),
         // The path is the operator's business.
         ModelError::Unreadable { .. } => {
-            let words_for_client = "The server cannot read this model's files.";
-            of(StatusCode::INTERNAL_SERVER_ERROR, words_for_client).detail_for_log(words)
+            of(trouble.status, "The server cannot read this model's files.").detail_for_log(words)
         }
     }
 }
 
 /// The answer to an error of the engine.
 pub(super) fn engine(error: EngineError) -> ApiError {
-    let words = error.to_string();
-    let unavailable = |words: String| of(StatusCode::SERVICE_UNAVAILABLE, words);
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
         EngineError::Model(error) => model(error),
         EngineError::Template { .. } | EngineError::Prompt { .. } => bad("messages", words),
@@ -141,26 +113,11 @@ pub(super) fn engine(error: EngineError) -> ApiError {
         EngineError::Unsupported { .. } => bad("model", words),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             // Claude Code looks for these words and then makes the conversation shorter.
-            of(
-                StatusCode::BAD_REQUEST,
-                format!(
-                    "prompt is too long: {} tokens > {} maximum",
-                    prompt_tokens.known(),
-                    context_tokens_max.saturating_sub(margin_tokens)
-                ),
-            )
-            .param("messages")
+            let room = context_tokens_max.saturating_sub(margin_tokens);
+            let tokens = prompt_tokens.known();
+            of(trouble.status, format!("prompt is too long: {tokens} tokens > {room} maximum"))
+                .param("messages")
         }
-        EngineError::QueueFull { .. } | EngineError::QueueTimeout { .. } => {
-            unavailable(words).retry_after_s(QUEUE_RETRY_AFTER_S)
-        }
-        EngineError::Degraded { retry_after_s, .. } => {
-            unavailable(words).retry_after_s(retry_after_s)
-        }
-        EngineError::Runtime { .. } | EngineError::Load { .. } => lasting(unavailable(words)),
-        EngineError::Worker { .. } | EngineError::Run { .. } => {
-            of(StatusCode::INTERNAL_SERVER_ERROR, words)
-        }
-        EngineError::ShuttingDown => unavailable(words).retry_after_s(RESTART_RETRY_AFTER_S),
+        _ => of(trouble.status, words).until(trouble),
     }
 }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use poem::{
     error::ResponseError,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
 };
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, payload::Html};
 use rkllama_core::{EngineError, KeepAlive, Model, ModelError};
-use rkllama_http::{ApiError, ApiJson, Caller, ErrorShape, Failure, Fault, Statuses};
+use rkllama_http::{ApiError, ApiJson, Caller, ErrorShape, Failure, Fault, Statuses, Trouble};
 
 use self::wire::{
     CurrentModel, Done, ErrorBody, GenerateRequest, ListObject, LoadRequest, ModelData,
@@ -38,8 +38,6 @@ pub(crate) const PATHS: [&str; 7] = [
     "/generate",
 ];
 const NOTHING_LOADED: &str = "No model is currently loaded.";
-/// Seconds until a queue may have moved.
-const QUEUE_RETRY_AFTER_S: u32 = 5;
 
 #[derive(Tags)]
 enum Tag {
@@ -51,11 +49,32 @@ enum Tag {
 /// The old RKLLama's operations.
 pub struct LegacyApi {
     state: State,
-    current: Arc<Mutex<Option<Current>>>,
+    current: Place,
+}
+
+/// Where the current model stands.
+type Place = Arc<Mutex<Option<Arc<Current>>>>;
+
+/// A model that is the current one as long as this lives, or for good once it is loaded. Its client may
+/// leave in the middle, and others may have been faster.
+struct Claim {
+    place: Place,
+    current: Arc<Current>,
+    is_loaded: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = place.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.current));
+        if is_ours && !self.is_loaded {
+            *place = None;
+        }
+    }
 }
 
 /// The model that `/generate` asks, and what its client called it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Current {
     model: Arc<Model>,
     name: String,
@@ -72,11 +91,7 @@ impl ErrorShape for LegacyShape {
                 of(StatusCode::NOT_FOUND, format!("Not found: {}", echo(&path)))
             }
             Fault::WrongMethod { allow, .. } => {
-                let error = of(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
-                match HeaderValue::try_from(allow) {
-                    Ok(allow) => error.header(header::ALLOW, allow),
-                    Err(_) => error,
-                }
+                of(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.").allowing(&allow)
             }
             Fault::Body(error) => {
                 let status = ResponseError::status(&error);
@@ -87,13 +102,7 @@ impl ErrorShape for LegacyShape {
                 of(status, format!("Invalid JSON data! {place}{}", echo(&error.to_string())))
             }
             Fault::Auth(refused) => {
-                let error = of(ResponseError::status(&refused), refused.to_string());
-                match refused.retry_after_s() {
-                    Some(seconds) => error.retry_after_s(seconds),
-                    None => {
-                        error.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-                    }
-                }
+                of(ResponseError::status(&refused), refused.to_string()).barred(&refused)
             }
             Fault::Panic { what } => {
                 of(StatusCode::INTERNAL_SERVER_ERROR, "The server had an error.")
@@ -120,32 +129,13 @@ fn bad(words: impl Into<String>) -> ApiError {
 
 /// The answer to an error of the engine.
 fn engine(error: EngineError) -> ApiError {
-    let words = error.to_string();
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
+        // The path is the operator's business.
         EngineError::Model(ModelError::Unreadable { .. }) => {
-            of(StatusCode::INTERNAL_SERVER_ERROR, "The model's files cannot be read.")
-                .detail_for_log(words)
+            of(trouble.status, "The model's files cannot be read.").detail_for_log(words)
         }
-        EngineError::Model(ModelError::Ambiguous { .. })
-        | EngineError::Template { .. }
-        | EngineError::Prompt { .. }
-        | EngineError::Format { .. }
-        | EngineError::Unsupported { .. }
-        | EngineError::ContextExceeded { .. } => bad(words),
-        EngineError::QueueFull { .. }
-        | EngineError::QueueTimeout { .. }
-        | EngineError::ShuttingDown => {
-            of(StatusCode::SERVICE_UNAVAILABLE, words).retry_after_s(QUEUE_RETRY_AFTER_S)
-        }
-        EngineError::Degraded { retry_after_s, .. } => {
-            of(StatusCode::SERVICE_UNAVAILABLE, words).retry_after_s(retry_after_s)
-        }
-        EngineError::Model(_) | EngineError::Runtime { .. } | EngineError::Load { .. } => {
-            of(StatusCode::SERVICE_UNAVAILABLE, words)
-        }
-        EngineError::Worker { .. } | EngineError::Run { .. } => {
-            of(StatusCode::INTERNAL_SERVER_ERROR, words)
-        }
+        _ => of(trouble.status, words).until(trouble),
     }
 }
 
@@ -245,24 +235,24 @@ impl LegacyApi {
         Self { state, current: Arc::default() }
     }
 
-    fn current(&self) -> Option<Current> {
+    fn current(&self) -> Option<Arc<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets or takes back which model is asked; the one before.
-    fn replace(&self, current: Option<Current>) -> Option<Current> {
-        let mut place = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut place, current)
+    /// Leaves no model the current one; the one that was.
+    fn release(&self) -> Option<Arc<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Makes a model the current one unless there is one already.
-    fn claim(&self, current: &Current) -> Result<(), ApiError> {
+    fn claim(&self, current: Current) -> Result<Claim, ApiError> {
         let mut place = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_some() {
             return Err(bad("A model is already loaded. Please unload it first."));
         }
-        *place = Some(current.clone());
-        Ok(())
+        let current = Arc::new(current);
+        *place = Some(Arc::clone(&current));
+        Ok(Claim { place: Arc::clone(&self.current), current, is_loaded: false })
     }
 }
 
@@ -324,13 +314,10 @@ impl LegacyApi {
             }
             other => engine(other.into()),
         })?;
-        let current = Current { model: Arc::clone(&model), name: name.clone() };
-        self.claim(&current)?;
+        let mut claim = self.claim(Current { model: Arc::clone(&model), name: name.clone() })?;
         let loading = self.state.engine.load(model, Some(KeepAlive::Forever), caller.0);
-        if let Err(error) = loading.await {
-            self.replace(None);
-            return Err(engine(error).into());
-        }
+        loading.await.map_err(engine)?;
+        claim.is_loaded = true;
         Ok(done(format!("Model {name} loaded successfully.")))
     }
 
@@ -342,7 +329,7 @@ impl LegacyApi {
         tag = "Tag::Legacy"
     )]
     async fn unload_model(&self, _caller: Caller) -> Result<DoneReply, Failure<ListStatuses>> {
-        let current = self.replace(None).ok_or_else(|| bad(NOTHING_LOADED))?;
+        let current = self.release().ok_or_else(|| bad(NOTHING_LOADED))?;
         self.state.engine.unload(&current.model);
         Ok(done("Model unloaded successfully."))
     }
@@ -355,7 +342,7 @@ impl LegacyApi {
         tag = "Tag::Legacy"
     )]
     async fn unload_models(&self, _caller: Caller) -> Result<DoneReply, Failure<ListStatuses>> {
-        self.replace(None);
+        self.release();
         let residents = self.state.engine.residents();
         for model in self.state.models.list() {
             if residents.iter().any(|resident| resident.model == model.id) {
@@ -374,7 +361,7 @@ impl LegacyApi {
     )]
     async fn current_model(&self, _caller: Caller) -> Result<CurrentReply, Failure<ListStatuses>> {
         let current = self.current().ok_or_else(|| of(StatusCode::NOT_FOUND, NOTHING_LOADED))?;
-        Ok(CurrentReply::Ok(ApiJson(CurrentModel { model_name: current.name })))
+        Ok(CurrentReply::Ok(ApiJson(CurrentModel { model_name: current.name.clone() })))
     }
 
     /// List the models that are loaded
@@ -409,7 +396,8 @@ impl LegacyApi {
     ) -> Result<GenerateReply, Failure<AnswerStatuses>> {
         let current = self.current().ok_or_else(|| bad(NOTHING_LOADED))?;
         // Its files may be others than when it was loaded.
-        let model = self.state.models.resolve(&current.model.id).unwrap_or(current.model);
+        let model = self.state.models.resolve(&current.model.id);
+        let model = model.unwrap_or_else(|_| Arc::clone(&current.model));
         let checked = answer::check(body.0, model, caller.0)?;
         if checked.stream {
             let pieces = answer::pieces(&self.state, checked).await?;

@@ -1,19 +1,14 @@
 //! llama-server's error body, and words for what goes wrong.
 
-use poem::{
-    error::ResponseError,
-    http::{HeaderValue, StatusCode, header},
-};
+use poem::{error::ResponseError, http::StatusCode};
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::{ApiError, ErrorShape, Fault, Unresolved};
+use rkllama_http::{ApiError, ErrorShape, Fault, Trouble, Unresolved};
 
 use super::wire::{ErrorBody, ErrorObject};
 use crate::checks::echo;
 
-/// Seconds until a queue may have moved.
-const QUEUE_RETRY_AFTER_S: u32 = 5;
-/// Seconds until a restarted server answers again.
-const RESTART_RETRY_AFTER_S: u32 = 10;
+/// Seconds until an answer may have ended or a model be there.
+const RETRY_AFTER_S: u32 = 5;
 
 /// Errors as llama-server writes them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,11 +19,7 @@ impl ErrorShape for LlamaServerShape {
         match fault {
             Fault::UnknownRoute { .. } => of(StatusCode::NOT_FOUND, "File Not Found"),
             Fault::WrongMethod { allow, .. } => {
-                let error = of(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-                match HeaderValue::try_from(allow) {
-                    Ok(allow) => error.header(header::ALLOW, allow),
-                    Err(_) => error,
-                }
+                of(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").allowing(&allow)
             }
             Fault::Body(error) => {
                 let status = ResponseError::status(&error);
@@ -39,13 +30,7 @@ impl ErrorShape for LlamaServerShape {
                 of(status, format!("{path}{}", echo(&error.to_string())))
             }
             Fault::Auth(refused) => {
-                let error = of(ResponseError::status(&refused), refused.to_string());
-                match refused.retry_after_s() {
-                    Some(seconds) => error.retry_after_s(seconds),
-                    None => {
-                        error.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-                    }
-                }
+                of(ResponseError::status(&refused), refused.to_string()).barred(&refused)
             }
             Fault::Panic { what } => {
                 of(StatusCode::INTERNAL_SERVER_ERROR, "the server had an error")
@@ -97,12 +82,12 @@ pub(super) fn not_supported(words: &str) -> ApiError {
 
 /// The model is on its way.
 pub(super) fn loading() -> ApiError {
-    of(StatusCode::SERVICE_UNAVAILABLE, "Loading model").retry_after_s(QUEUE_RETRY_AFTER_S)
+    of(StatusCode::SERVICE_UNAVAILABLE, "Loading model").retry_after_s(RETRY_AFTER_S)
 }
 
 /// All that are loaded are busy.
 pub(super) fn no_slot() -> ApiError {
-    of(StatusCode::SERVICE_UNAVAILABLE, "no slot available").retry_after_s(QUEUE_RETRY_AFTER_S)
+    of(StatusCode::SERVICE_UNAVAILABLE, "no slot available").retry_after_s(RETRY_AFTER_S)
 }
 
 /// No model answers.
@@ -114,42 +99,26 @@ pub(super) fn unresolved(unresolved: Unresolved) -> ApiError {
 }
 
 fn model(error: ModelError) -> ApiError {
-    let words = error.to_string();
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
         ModelError::NotFound { name } => {
-            of(StatusCode::NOT_FOUND, format!("model '{}' not found", echo(&name)))
+            of(trouble.status, format!("model '{}' not found", echo(&name)))
         }
         ModelError::Ambiguous { .. } => bad("model", words),
-        ModelError::Incomplete { .. } => of(StatusCode::SERVICE_UNAVAILABLE, words),
+        ModelError::Incomplete { .. } => of(trouble.status, words).until(trouble),
         // The path is the operator's business.
         ModelError::Unreadable { .. } => {
-            of(StatusCode::INTERNAL_SERVER_ERROR, "the model's files cannot be read")
-                .detail_for_log(words)
+            of(trouble.status, "the model's files cannot be read").detail_for_log(words)
         }
     }
 }
 
 /// The answer to an error of the engine.
 pub(super) fn engine(error: EngineError) -> ApiError {
-    let words = error.to_string();
-    let unavailable = |words: String| of(StatusCode::SERVICE_UNAVAILABLE, words);
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
         EngineError::Model(error) => model(error),
-        EngineError::Template { .. }
-        | EngineError::Prompt { .. }
-        | EngineError::Format { .. }
-        | EngineError::ContextExceeded { .. } => of(StatusCode::BAD_REQUEST, words),
         EngineError::Unsupported { .. } => not_supported(&words),
-        EngineError::QueueFull { .. } | EngineError::QueueTimeout { .. } => {
-            unavailable(words).retry_after_s(QUEUE_RETRY_AFTER_S)
-        }
-        EngineError::Degraded { retry_after_s, .. } => {
-            unavailable(words).retry_after_s(retry_after_s)
-        }
-        EngineError::ShuttingDown => unavailable(words).retry_after_s(RESTART_RETRY_AFTER_S),
-        EngineError::Runtime { .. } | EngineError::Load { .. } => unavailable(words),
-        EngineError::Worker { .. } | EngineError::Run { .. } => {
-            of(StatusCode::INTERNAL_SERVER_ERROR, words)
-        }
+        _ => of(trouble.status, words).until(trouble),
     }
 }

@@ -301,6 +301,10 @@ fn tools(wire: Vec<ToolDefinition>) -> Result<Vec<Tool>, ApiError> {
     wire.into_iter().map(tool).collect()
 }
 
+/// Most calls of a turn whose results are looked for: more than any model makes, and few enough to go
+/// through for each result.
+const OPEN_CALLS_MAX: usize = 1024;
+
 /// Messages in the domain's words. Results of calls come without ids as often as with them: then
 /// they belong to the calls before them in their order, or by name.
 fn conversation(wire: Vec<ChatMessage>) -> Vec<Message> {
@@ -310,12 +314,18 @@ fn conversation(wire: Vec<ChatMessage>) -> Vec<Message> {
     for message in wire {
         let role = role(message.role.as_deref().unwrap_or_default());
         let content = message.content.unwrap_or_default();
+        if message.tool_calls.is_some() {
+            // Results follow their calls before others are made.
+            open.clear();
+        }
         let mut calls = Vec::new();
         for call in message.tool_calls.unwrap_or_default() {
             count += 1;
             let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{count}"));
             let name = call.function.name;
-            open.push_back((id.clone(), name.clone()));
+            if open.len() < OPEN_CALLS_MAX {
+                open.push_back((id.clone(), name.clone()));
+            }
             let arguments = call.function.arguments;
             let arguments = arguments.map_or_else(|| "{}".to_owned(), |it| it.text().to_owned());
             calls.push(ToolCall { id, name, arguments });
@@ -366,25 +376,26 @@ pub(super) fn shorten(request: &mut Request, tokens: u32, tokens_max: u32) -> bo
     let excess = f64::from(tokens.saturating_sub(tokens_max)) / f64::from(tokens.max(1));
     // A little less than what seems right: what is left out by mistake is lost.
     let surplus = (total as f64 * excess * 0.9) as usize;
+    let last = chat.messages.len().saturating_sub(1);
     let mut left_out = 0;
-    while let Some(at) = oldest(&chat.messages) {
-        left_out += len(&chat.messages.remove(at));
-        // Results of a call that is gone would stand there alone.
-        while oldest(&chat.messages) == Some(at) && chat.messages[at].role == Role::Tool {
-            left_out += len(&chat.messages.remove(at));
-        }
-        if left_out > surplus {
+    let mut is_behind_gap = false;
+    let mut place = 0;
+    // In one pass: a body has room for a million messages.
+    chat.messages.retain(|message| {
+        let is_last = place == last;
+        place += 1;
+        if is_last || matches!(message.role, Role::System | Role::Developer) {
             return true;
         }
-    }
+        // Results of a call that is gone would stand there alone.
+        let is_orphan = is_behind_gap && message.role == Role::Tool;
+        is_behind_gap = left_out == 0 || left_out <= surplus || is_orphan;
+        if is_behind_gap {
+            left_out += len(message);
+        }
+        !is_behind_gap
+    });
     left_out > 0
-}
-
-/// The oldest message that may be left out.
-fn oldest(messages: &[Message]) -> Option<usize> {
-    let last = messages.len().checked_sub(1)?;
-    let is_kept = |message: &Message| matches!(message.role, Role::System | Role::Developer);
-    messages[..last].iter().position(|message| !is_kept(message))
 }
 
 #[cfg(test)]

@@ -1,16 +1,12 @@
 //! Ollama's error body, and its words for what goes wrong.
 
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::{error::ResponseError, http::StatusCode};
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::{ApiError, AuthError, ErrorShape, Fault};
+use rkllama_http::{ApiError, ErrorShape, Fault, Trouble};
 
 use super::wire::ErrorBody;
 use crate::names::Lookup;
 
-/// Seconds until a queue may have moved.
-const QUEUE_RETRY_AFTER_S: u32 = 5;
-/// Seconds until a restarted server answers again.
-const RESTART_RETRY_AFTER_S: u32 = 10;
 /// The code of the errors that Ollama's server writes as plain text.
 const PLAIN_TEXT: &str = "plain_text";
 
@@ -26,17 +22,15 @@ impl ErrorShape for OllamaShape {
             }
             Fault::WrongMethod { allow, .. } => {
                 let words = "405 method not allowed";
-                let error = error(StatusCode::METHOD_NOT_ALLOWED, words).code(PLAIN_TEXT);
-                match HeaderValue::try_from(allow) {
-                    Ok(allow) => error.header(header::ALLOW, allow),
-                    Err(_) => error,
-                }
+                error(StatusCode::METHOD_NOT_ALLOWED, words).code(PLAIN_TEXT).allowing(&allow)
             }
             Fault::Body(body) => {
-                let status = poem::error::ResponseError::status(&body);
+                let status = ResponseError::status(&body);
                 error(status, body.to_string())
             }
-            Fault::Auth(refused) => auth(&refused),
+            Fault::Auth(refused) => {
+                error(ResponseError::status(&refused), refused.to_string()).barred(&refused)
+            }
             Fault::Panic { what } => {
                 error(StatusCode::INTERNAL_SERVER_ERROR, "the server had an error")
                     .detail_for_log(format!("a handler panicked: {what}"))
@@ -55,18 +49,6 @@ impl ErrorShape for OllamaShape {
 
     fn content_type(&self, error: &ApiError) -> &'static str {
         if error.code == Some(PLAIN_TEXT) { "text/plain" } else { "application/json" }
-    }
-}
-
-fn auth(refused: &AuthError) -> ApiError {
-    let status = poem::error::ResponseError::status(refused);
-    let error = error(status, refused.to_string());
-    match refused.retry_after_s() {
-        Some(seconds) => error.retry_after_s(seconds),
-        None if status == StatusCode::UNAUTHORIZED => {
-            error.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-        }
-        None => error,
     }
 }
 
@@ -94,49 +76,36 @@ pub(super) fn lookup(lookup: Lookup, absent: impl FnOnce(&str) -> String) -> Api
 }
 
 fn model(failed: ModelError) -> ApiError {
-    let words = failed.to_string();
+    let (words, trouble) = (failed.to_string(), Trouble::from(&failed));
     match failed {
-        ModelError::NotFound { .. } => not_found(words),
-        ModelError::Ambiguous { .. } => bad(words),
-        ModelError::Incomplete { .. } => error(StatusCode::SERVICE_UNAVAILABLE, words),
         // The path is the operator's business.
         ModelError::Unreadable { .. } => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "the model's files cannot be read")
-                .detail_for_log(words)
+            error(trouble.status, "the model's files cannot be read").detail_for_log(words)
         }
+        _ => error(trouble.status, words).until(trouble),
     }
 }
 
 /// The answer to an error of the engine.
 pub(super) fn engine(failed: EngineError) -> ApiError {
-    let words = failed.to_string();
-    let unavailable = |words: &str| error(StatusCode::SERVICE_UNAVAILABLE, words);
+    let (words, trouble) = (failed.to_string(), Trouble::from(&failed));
     match failed {
         EngineError::Model(failed) => model(failed),
-        EngineError::Template { .. }
-        | EngineError::Prompt { .. }
-        | EngineError::Format { .. }
-        | EngineError::Unsupported { .. } => bad(words),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, .. } => bad(format!(
             "the prompt is longer than the context length currently available to the model; \
              shorten the prompt, adjust the context length in settings, or use a model with a \
              longer context length ({prompt_tokens} tokens, context length {context_tokens_max})"
         )),
         EngineError::QueueFull { .. } => {
-            unavailable("server busy, please try again.  maximum pending requests exceeded")
-                .retry_after_s(QUEUE_RETRY_AFTER_S)
-                .detail_for_log(words)
+            let busy = "server busy, please try again.  maximum pending requests exceeded";
+            error(trouble.status, busy).until(trouble).detail_for_log(words)
         }
-        EngineError::QueueTimeout { .. } => unavailable(&words).retry_after_s(QUEUE_RETRY_AFTER_S),
-        EngineError::Degraded { retry_after_s, .. } => {
-            unavailable(&words).retry_after_s(retry_after_s)
-        }
-        EngineError::ShuttingDown => unavailable(&words).retry_after_s(RESTART_RETRY_AFTER_S),
-        EngineError::Runtime { .. } => unavailable(&words),
-        EngineError::Load { .. } => error(StatusCode::INTERNAL_SERVER_ERROR, words),
+        // Of Ollama's own status.
+        EngineError::Load { .. } => error(StatusCode::INTERNAL_SERVER_ERROR, words).until(trouble),
         EngineError::Worker { .. } | EngineError::Run { .. } => error(
-            StatusCode::INTERNAL_SERVER_ERROR,
+            trouble.status,
             format!("an error was encountered while running the model: {words}"),
         ),
+        _ => error(trouble.status, words).until(trouble),
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct World {
     pub(crate) embeddings: Result<Vec<Embedding>, EmbedError>,
     pub(crate) residents: Vec<Resident>,
     pub(crate) traits: ModelTraits,
-    pub(crate) load: Result<(), EngineError>,
+    /// What comes of a load; none comes to an end where there is nothing.
+    pub(crate) load: Option<Result<(), EngineError>>,
     pub(crate) asked: Mutex<Vec<Request>>,
     /// `load tiny Forever`, `unload tiny`.
     pub(crate) moved: Mutex<Vec<String>>,
@@ -44,7 +45,7 @@ impl World {
             embeddings: Ok(vec![vector]),
             residents: Vec::new(),
             traits: ModelTraits { template: "{{ messages }}".to_owned(), ..ModelTraits::default() },
-            load: Ok(()),
+            load: Some(Ok(())),
             asked: Mutex::default(),
             moved: Mutex::default(),
         }
@@ -151,7 +152,12 @@ impl Engine for Playing {
     fn load(&self, model: Arc<Model>, keep_alive: Option<KeepAlive>, _: Arc<str>) -> Working<()> {
         self.0.moved.lock().unwrap().push(format!("load {} {keep_alive:?}", model.id));
         let load = self.0.load.clone();
-        Box::pin(async move { load })
+        Box::pin(async move {
+            match load {
+                Some(load) => load,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn unload(&self, model: &Model) {

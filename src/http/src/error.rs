@@ -7,9 +7,17 @@ use std::fmt;
 
 use poem::{
     error::ResponseError,
-    http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{self, HeaderName},
+    },
 };
 use serde_json::{Map, Value};
+
+use crate::{AuthError, Trouble};
+
+/// Clients of OpenAI's and Anthropic's repeat every 5xx twice unless this header says no.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// A refusal or a failure, as a client will see it.
 ///
@@ -71,6 +79,34 @@ impl ApiError {
     pub fn retry_after_s(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// Tells the client when to try again, or that it need not.
+    #[must_use]
+    pub fn until(mut self, trouble: Trouble) -> Self {
+        self.retry_after_s = trouble.retry_after_s;
+        if trouble.is_lasting {
+            return self.header(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        self
+    }
+
+    /// Tells the client which methods would do, as an `Allow` header lists them.
+    #[must_use]
+    pub fn allowing(self, methods: &str) -> Self {
+        match HeaderValue::try_from(methods) {
+            Ok(methods) => self.header(header::ALLOW, methods),
+            Err(_) => self,
+        }
+    }
+
+    /// Tells the client how it gets in: with a key, or later.
+    #[must_use]
+    pub fn barred(self, refused: &AuthError) -> Self {
+        match refused.retry_after_s() {
+            Some(seconds) => self.retry_after_s(seconds),
+            None => self.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        }
     }
 
     /// Adds what only the operator may read.

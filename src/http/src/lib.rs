@@ -25,6 +25,7 @@ mod serve;
 mod shape;
 mod sse;
 mod swagger;
+mod trouble;
 
 pub use auth::{ApiKey, AuthError, Caller, Guard, InvalidDigest, KeyLimits, Keys};
 pub use browser::{BrowserRules, Browsers, InvalidOrigin};
@@ -45,3 +46,4 @@ pub use serve::serve;
 pub use shape::{ErrorShape, Fault, Shaped};
 pub use sse::{EventData, Sse, event as sse_event};
 pub use swagger::SwaggerUi;
+pub use trouble::Trouble;

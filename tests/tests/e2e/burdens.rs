@@ -96,6 +96,31 @@ async fn a_text_far_too_long_costs_little(#[case] text: &str) {
     assert!(peak < 500, "{after} MB, at most {peak} MB");
 }
 
+/// Conversations that lose their oldest messages lose them in one go, and results find their calls among
+/// few: work that grows with the square of a body would take hours.
+#[tokio::test]
+async fn very_many_messages_cost_little() {
+    let server = ServerSetup::demo().env("MALLOC_ARENA_MAX", "2").start();
+    let said = json!({"role": "user", "content": "a"});
+    let call = |id: usize| json!({"id": id.to_string(), "function": {"name": "f"}});
+    let calls: Vec<Value> = (0..50_000).map(call).collect();
+    let mut tools = vec![json!({"role": "assistant", "tool_calls": calls})];
+    let result = json!({"role": "tool", "content": "x", "tool_call_id": "none of them"});
+    tools.extend(vec![result; 50_000]);
+    tools.push(said.clone());
+    for messages in [vec![said; 300_000], tools] {
+        let options = json!({"num_predict": 1});
+        let body = json!({
+            "model": "demo", "messages": messages, "stream": false, "options": options,
+        });
+        let url = format!("{}/api/chat", server.url);
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+    let (after, peak) = (resident_mb(&server, "VmRSS"), resident_mb(&server, "VmHWM"));
+    assert!(peak < 500, "{after} MB, at most {peak} MB");
+}
+
 /// What the runtime gave is known after the first load: a prompt that is too long for it need not
 /// wait for its turn again.
 #[tokio::test]

@@ -17,7 +17,7 @@ mod run;
 
 use std::sync::Arc;
 
-use rkllama_core::{Engine, Models, Texts};
+use rkllama_core::{Engine, ModelStore, Models, Texts};
 use rkllama_http::{ErrorShape, Fallbacks, Intake};
 
 /// What the operations work with.
@@ -29,6 +29,8 @@ pub struct State {
     pub texts: Arc<dyn Texts>,
     /// Knows the models.
     pub models: Arc<dyn Models>,
+    /// Makes, fetches and removes them.
+    pub store: Arc<dyn ModelStore>,
     /// The models that answer for names nobody knows, where an API's clients have names baked in.
     pub fallback: Arc<Fallbacks>,
     /// The limits of requests.
@@ -38,13 +40,19 @@ pub struct State {
 }
 
 /// All operations.
-pub type Operations =
-    (ollama::OllamaApi, anthropic::AnthropicApi, llama_server::LlamaServerApi, legacy::LegacyApi);
+pub type Operations = (
+    ollama::OllamaApi,
+    ollama::OllamaStoreApi,
+    anthropic::AnthropicApi,
+    llama_server::LlamaServerApi,
+    legacy::LegacyApi,
+);
 
 /// All operations at work.
 pub fn operations(state: State) -> Operations {
     (
         ollama::OllamaApi::new(state.clone()),
+        ollama::OllamaStoreApi::new(state.clone()),
         anthropic::AnthropicApi::new(state.clone()),
         llama_server::LlamaServerApi::new(state.clone()),
         legacy::LegacyApi::new(state),

@@ -54,7 +54,7 @@ impl Name {
     }
 
     /// Without the tag where it is the usual one, for the list of models.
-    fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         let display = self.to_string();
         display.strip_suffix(":latest").map(str::to_owned).unwrap_or(display)
     }
@@ -95,7 +95,8 @@ fn is_part(part: &str, kind: Kind) -> bool {
 
 /// The name under which a model is listed.
 pub(crate) fn listed(model: &Model) -> String {
-    if model.id.contains(':') { model.id.clone() } else { format!("{}:{TAG}", model.id) }
+    let last = model.id.rsplit('/').next().unwrap_or(&model.id);
+    if last.contains(':') { model.id.clone() } else { format!("{}:{TAG}", model.id) }
 }
 
 /// Finds the model that a client means. The name as it stands comes first: a folder may have a name

@@ -126,3 +126,29 @@ async fn the_root() {
     let head = ask(world(), Method::HEAD, "/").await;
     assert_shown!([json, page, head].join("\n\n"));
 }
+
+#[tokio::test]
+async fn fetching_and_removing() {
+    let world = Arc::new(World::playing(hello()));
+    let client = app(&world);
+    let mut all = Vec::new();
+    for (method, path, body) in [
+        (Method::POST, "/pull", r#"{"model": "hf/org/repo/model.rkllm", "model_name": "mine"}"#),
+        (Method::POST, "/pull", "{}"),
+        (Method::POST, "/pull", r#"{"model": "bad name"}"#),
+        (Method::POST, "/pull", r#"{"model": "org/absent"}"#),
+        (Method::POST, "/pull", "[]"),
+        (Method::DELETE, "/rm", "{}"),
+        (Method::DELETE, "/rm", r#"{"model": "../tiny"}"#),
+        (Method::DELETE, "/rm", r#"{"model": "twin"}"#),
+        (Method::POST, "/load_model", r#"{"model_name": "tiny"}"#),
+        (Method::DELETE, "/rm", r#"{"model": "tiny"}"#),
+        (Method::GET, "/current_model", ""),
+        (Method::POST, "/rm", r#"{"model": "bert"}"#),
+    ] {
+        all.push(told(&client, method, path, body).await);
+    }
+    all.push(world.store.told().join("\n"));
+    all.push(world.moved.lock().unwrap().join("\n"));
+    insta::assert_snapshot!(all.join("\n\n"));
+}

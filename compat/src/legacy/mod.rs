@@ -5,6 +5,7 @@
 
 mod answer;
 mod page;
+mod store;
 pub mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +15,12 @@ use poem::{
     http::{HeaderMap, StatusCode, header},
 };
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags, payload::Html};
-use rkllama_core::{EngineError, KeepAlive, Model, ModelError};
+use rkllama_core::{EngineError, KeepAlive, Model, ModelError, StoreError};
 use rkllama_http::{ApiError, ApiJson, Caller, ErrorShape, Failure, Fault, Statuses, Trouble};
 
 use self::wire::{
     CurrentModel, Done, ErrorBody, GenerateRequest, ListObject, LoadRequest, ModelData,
-    ModelObject, Models, Welcome,
+    ModelObject, Models, PullRequest, RemoveRequest, Welcome,
 };
 use crate::{
     State,
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// The beginnings of its paths.
-pub(crate) const PATHS: [&str; 7] = [
+pub(crate) const PATHS: [&str; 9] = [
     "/models",
     "/load_model",
     "/unload_model",
@@ -36,6 +37,8 @@ pub(crate) const PATHS: [&str; 7] = [
     "/current_model",
     "/current_models",
     "/generate",
+    "/pull",
+    "/rm",
 ];
 const NOTHING_LOADED: &str = "No model is currently loaded.";
 
@@ -139,6 +142,12 @@ fn engine(error: EngineError) -> ApiError {
     }
 }
 
+/// The answer to an error of the store.
+fn of_store(error: StoreError) -> ApiError {
+    let (words, trouble) = (error.to_string(), Trouble::from(&error));
+    of(trouble.status, words).until(trouble)
+}
+
 /// The statuses with which loading and asking fails.
 struct AnswerStatuses;
 
@@ -225,6 +234,13 @@ enum GenerateReply {
     Ok(GenerateContent),
 }
 
+#[derive(ApiResponse)]
+enum PullReply {
+    /// What comes, as it comes.
+    #[oai(status = 200)]
+    Ok(store::ProgressText),
+}
+
 fn done(words: impl Into<String>) -> DoneReply {
     DoneReply::Ok(ApiJson(Done { message: words.into() }))
 }
@@ -253,6 +269,23 @@ impl LegacyApi {
         let current = Arc::new(current);
         *place = Some(Arc::clone(&current));
         Ok(Claim { place: Arc::clone(&self.current), current, is_loaded: false })
+    }
+
+    async fn remove_model(&self, wire: RemoveRequest) -> Result<DoneReply, ApiError> {
+        let name = wire.model.filter(|name| !name.trim().is_empty());
+        let name = name.ok_or_else(|| bad("Please specify a model."))?;
+        let model = self.state.models.resolve(&name).map_err(|error| match error {
+            ModelError::NotFound { .. } => {
+                let words = format!("The model: {} cannot be found.", echo(&name));
+                of(StatusCode::NOT_FOUND, words)
+            }
+            other => engine(other.into()),
+        })?;
+        if self.current().is_some_and(|current| current.model.id == model.id) {
+            self.release();
+        }
+        ollama::remove(&self.state, model).await.map_err(of_store)?;
+        Ok(done("The model has been successfully deleted!"))
     }
 }
 
@@ -378,6 +411,40 @@ impl LegacyApi {
         _caller: Caller,
     ) -> Result<CurrentModelsReply, Failure<ListStatuses>> {
         Ok(CurrentModelsReply::Ok(ApiJson(ollama::processes(&self.state))))
+    }
+
+    /// Fetch a model
+    ///
+    /// As `/api/pull`; what happens is told as a text, errors too.
+    #[oai(path = "/pull", method = "post", operation_id = "legacyPull", tag = "Tag::Legacy")]
+    async fn pull(
+        &self,
+        _caller: Caller,
+        body: ApiJson<PullRequest>,
+    ) -> Result<PullReply, Failure<AnswerStatuses>> {
+        Ok(PullReply::Ok(store::pull(&self.state, body.0)))
+    }
+
+    /// Remove a model
+    #[oai(path = "/rm", method = "delete", operation_id = "legacyRemove", tag = "Tag::Legacy")]
+    async fn remove(
+        &self,
+        _caller: Caller,
+        body: ApiJson<RemoveRequest>,
+    ) -> Result<DoneReply, Failure<AnswerStatuses>> {
+        Ok(self.remove_model(body.0).await?)
+    }
+
+    /// Remove a model
+    ///
+    /// The same, as some scripts ask for it.
+    #[oai(path = "/rm", method = "post", operation_id = "legacyRemovePost", tag = "Tag::Legacy")]
+    async fn remove_post(
+        &self,
+        _caller: Caller,
+        body: ApiJson<RemoveRequest>,
+    ) -> Result<DoneReply, Failure<AnswerStatuses>> {
+        Ok(self.remove_model(body.0).await?)
     }
 
     /// Ask the current model

@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Messages {
     }
 }
 
-read_from_object!(LoadRequest, GenerateRequest);
+read_from_object!(LoadRequest, GenerateRequest, PullRequest, RemoveRequest);
 
 /// Always `rkllm_chat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
@@ -245,4 +245,39 @@ pub struct Usage {
     pub tokens_per_second: f64,
     /// Both.
     pub total_tokens: u32,
+}
+
+/// A model to be fetched.
+#[derive(Debug, Clone, Default, Object, Deserialize)]
+#[serde(remote = "Self")]
+#[oai(rename = "LegacyPullRequest", example, skip_serializing_if_is_none)]
+pub struct PullRequest {
+    /// `org/repo/file.rkllm`, with or without `hf/` in front; or all that `/api/pull` takes.
+    #[oai(nullable)]
+    pub model: Option<String>,
+    /// What the model is called here. Default: the repository's or the file's name.
+    #[oai(nullable)]
+    pub model_name: Option<String>,
+}
+
+impl Example for PullRequest {
+    fn example() -> Self {
+        Self { model: Some("hf/org/repo/model.rkllm".to_owned()), model_name: None }
+    }
+}
+
+/// A model to be removed.
+#[derive(Debug, Clone, Default, Object, Deserialize)]
+#[serde(remote = "Self")]
+#[oai(rename = "LegacyRemoveRequest", example, skip_serializing_if_is_none)]
+pub struct RemoveRequest {
+    /// Its name, with or without `.rkllm`.
+    #[oai(nullable)]
+    pub model: Option<String>,
+}
+
+impl Example for RemoveRequest {
+    fn example() -> Self {
+        Self { model: Some("demo-copy".to_owned()) }
+    }
 }

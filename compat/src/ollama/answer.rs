@@ -397,7 +397,7 @@ pub(super) async fn shown<L: Lines>(
     Ok(lines.shown(envelope, DebugInfo { rendered_template, image_count: None }))
 }
 
-fn encode(line: &impl Serialize) -> Bytes {
+pub(super) fn encode(line: &impl Serialize) -> Bytes {
     ndjson_line(line).unwrap_or_else(|error| {
         // Only maps with keys that are no strings can fail, and no line has one.
         tracing::error!(%error, "a line could not be written as JSON");

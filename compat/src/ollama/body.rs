@@ -3,6 +3,8 @@
 //! Its clients look at the words. The first JSON value counts and what follows does not; names of
 //! fields match in either case; `null` is as good as nothing; unknown fields are nobody's business.
 
+use std::collections::BTreeMap;
+
 use rkllama_http::BodyError;
 use serde::{
     Deserialize, Deserializer,
@@ -182,6 +184,11 @@ impl<'a> Fields<'a> {
             Kind::Object => Ok(Some(Fields::of(value, format!("{}.{name}", self.path)))),
             _ => Err(self.wrong(name, value, expected)),
         }
+    }
+
+    /// An object of texts.
+    pub(super) fn map(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Refused> {
+        self.typed(name, "map[string]string")
     }
 
     /// The objects of an array.

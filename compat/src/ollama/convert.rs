@@ -11,7 +11,7 @@ use rkllama_http::ApiError;
 use super::{
     failure::{self, bad},
     options::{Options, format, keep_alive},
-    template::{self, Variables},
+    template::{self, Turn, Variables},
     wire::{ChatMessage, ChatRequest, Common, GenerateRequest, OllamaThink, ToolDefinition},
 };
 use crate::{
@@ -147,15 +147,40 @@ pub(super) async fn chat(
         return Ok((named, Task::Load(keep_alive)));
     }
     refuse_images(&named, messages.iter().any(|message| message.images.is_some()))?;
-    let chat = Chat {
-        tools,
-        tool_choice: ToolChoice::Auto,
-        thinking,
-        reasoning_effort,
-        ..Chat::new(conversation(messages))
+    let messages = conversation(messages);
+    let prompt = match go_template(&named.model, &traits).filter(|_| tools.is_empty()) {
+        Some(template) => by_template(template, &messages, &named.model)?,
+        None => Prompt::Chat(Chat {
+            tools,
+            tool_choice: ToolChoice::Auto,
+            thinking,
+            reasoning_effort,
+            ..Chat::new(messages)
+        }),
     };
-    let prompt = Prompt::Chat(chat);
     Ok((named.clone(), task(named, prompt, options, keep_alive, &wire.common, client, false)?))
+}
+
+/// The template in Go's language that the model was made with. It knows neither thoughts nor calls, so
+/// the model's own stands in where it has those.
+fn go_template<'a>(model: &'a Model, traits: &ModelTraits) -> Option<&'a str> {
+    model.presets.go_template.as_deref().filter(|_| !traits.thinking)
+}
+
+/// A conversation as such a template writes it.
+fn by_template(template: &str, messages: &[Message], model: &Model) -> Result<Prompt, ApiError> {
+    fn turn(message: &Message) -> Turn<'_> {
+        Turn { role: message.role.as_str(), content: &message.content }
+    }
+    let presets = &model.presets;
+    let is_instructed = messages.first().is_some_and(|first| first.role == Role::System);
+    let own = presets.system.as_deref().filter(|_| !is_instructed);
+    let own = own.map(|content| Turn { role: Role::System.as_str(), content });
+    let (front, rest) = messages.split_at(usize::from(is_instructed));
+    let turns = own.into_iter().chain(front.iter().map(turn));
+    let turns = turns.chain(presets.messages.iter().map(turn)).chain(rest.iter().map(turn));
+    let turns: Vec<Turn<'_>> = turns.collect();
+    template::render_chat(template, &turns).map(Prompt::Text).map_err(bad)
 }
 
 /// A prompt.
@@ -200,6 +225,12 @@ pub(super) async fn generate(
         return Ok((named, Task::Load(keep_alive)));
     }
     refuse_images(&named, wire.images.is_some())?;
+    let own = go_template(&named.model, &traits).filter(|_| !is_raw && suffix.is_none());
+    let template = template.or_else(|| own.map(str::to_owned));
+    let system = system.or_else(|| {
+        let own = named.model.presets.system.clone();
+        own.filter(|_| template.is_some() && context.is_empty())
+    });
     let prompt = match (suffix, template) {
         (suffix, Some(template)) => {
             let variables = Variables {
@@ -460,6 +491,7 @@ mod tests {
             runtime: None,
             pooling: None,
             query_instruction: None,
+            presets: rkllama_core::Presets::default(),
             state: rkllama_core::ModelState::Ready,
         });
         let roles = [Role::System, Role::User, Role::Assistant, Role::Tool, Role::User, Role::User];

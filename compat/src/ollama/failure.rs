@@ -52,7 +52,7 @@ impl ErrorShape for OllamaShape {
     }
 }
 
-fn error(status: StatusCode, words: impl Into<String>) -> ApiError {
+pub(super) fn error(status: StatusCode, words: impl Into<String>) -> ApiError {
     ApiError::new(status, "ollama_error", words)
 }
 
@@ -75,7 +75,7 @@ pub(super) fn lookup(lookup: Lookup, absent: impl FnOnce(&str) -> String) -> Api
     }
 }
 
-fn model(failed: ModelError) -> ApiError {
+pub(super) fn model(failed: ModelError) -> ApiError {
     let (words, trouble) = (failed.to_string(), Trouble::from(&failed));
     match failed {
         // The path is the operator's business.

@@ -12,6 +12,8 @@ mod embed;
 mod failure;
 mod options;
 mod read;
+mod store;
+pub mod store_wire;
 mod template;
 pub mod wire;
 
@@ -36,6 +38,8 @@ use crate::{State, run::named};
 pub(crate) use describe::processes;
 pub use failure::OllamaShape;
 pub(crate) use options::{Options, format};
+pub use store::OllamaStoreApi;
+pub(crate) use store::remove;
 
 /// The release of Ollama whose API this is. Its clients compare it with what they need.
 const OLLAMA_VERSION: &str = "0.33.0";

@@ -5,6 +5,9 @@ use serde_json::value::RawValue;
 
 use super::{
     body::{Fields, Kind, kind, read},
+    store_wire::{
+        CopyRequest, CreateRequest, DeleteRequest, PresetMessage, PullRequest, PushRequest,
+    },
     wire::{
         CalledFunction, ChatMessage, ChatRequest, Common, EmbedRequest, EmbeddingsRequest,
         GenerateRequest, OllamaKeepAlive, OllamaTexts, OllamaThink, ShowRequest, ToolCall,
@@ -194,6 +197,89 @@ impl ReadBody for ShowRequest {
                 model: fields.text("model")?,
                 name: fields.text("name")?,
                 verbose: fields.flag("verbose")?,
+            })
+        })
+    }
+}
+
+impl ReadBody for PullRequest {
+    fn read_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        read(bytes, "PullRequest", |fields| {
+            Ok(Self {
+                model: fields.text("model")?,
+                name: fields.text("name")?,
+                alias: fields.text("as")?,
+                tokenizer: fields.text("tokenizer")?,
+                stream: fields.flag("stream")?,
+                insecure: fields.flag("insecure")?,
+            })
+        })
+    }
+}
+
+impl ReadBody for PushRequest {
+    fn read_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        read(bytes, "PushRequest", |fields| {
+            Ok(Self {
+                model: fields.text("model")?,
+                name: fields.text("name")?,
+                stream: fields.flag("stream")?,
+                insecure: fields.flag("insecure")?,
+            })
+        })
+    }
+}
+
+impl ReadBody for CopyRequest {
+    fn read_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        read(bytes, "CopyRequest", |fields| {
+            Ok(Self { source: fields.text("source")?, destination: fields.text("destination")? })
+        })
+    }
+}
+
+impl ReadBody for DeleteRequest {
+    fn read_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        read(bytes, "DeleteRequest", |fields| {
+            Ok(Self { model: fields.text("model")?, name: fields.text("name")? })
+        })
+    }
+}
+
+impl ReadBody for CreateRequest {
+    fn read_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        read(bytes, "CreateRequest", |fields| {
+            let message = |fields: &Fields<'_>| {
+                Ok(PresetMessage {
+                    role: fields.text("role")?.unwrap_or_default(),
+                    content: fields.text("content")?.unwrap_or_default(),
+                })
+            };
+            let messages = fields.objects("messages", "api.Message")?;
+            let license = fields.raw("license").map(|value| {
+                let texts = serde_json::from_str(value.get());
+                texts.map_err(|_| refused("license: expected a text or several"))
+            });
+            fields.object("parameters", "map[string]interface {}")?;
+            let quantize = fields.text("quantize")?.or(fields.text("quantization")?);
+            Ok(Self {
+                model: fields.text("model")?,
+                name: fields.text("name")?,
+                from: fields.text("from")?,
+                files: fields.map("files")?,
+                adapters: fields.map("adapters")?,
+                template: fields.text("template")?,
+                license: license.transpose()?,
+                system: fields.text("system")?,
+                parameters: fields.raw("parameters").map(parsed).transpose()?,
+                messages: match fields.raw("messages") {
+                    None => None,
+                    Some(_) => {
+                        Some(messages.iter().map(message).collect::<Result<_, BodyError>>()?)
+                    }
+                },
+                quantize,
+                stream: fields.flag("stream")?,
             })
         })
     }

@@ -13,8 +13,10 @@ const TEMPLATE_BYTES_MAX: usize = 64 << 10;
 const RENDERED_BYTES_MAX: usize = 64 << 20;
 /// Most parentheses, and most actions that others can stand in.
 const NESTING_MAX: usize = 64;
-/// Most loops. There are two messages at most, so that in one another they go round eight times.
-const RANGES_MAX: usize = 3;
+/// Most loops.
+const RANGES_MAX: usize = 8;
+/// Most loops in one another.
+const RANGES_DEEP_MAX: usize = 2;
 /// The words that a template may use: those of published ones. None of them makes a text longer.
 const WORDS: [&str; 20] = [
     "if", "else", "end", "range", "with", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge",
@@ -23,11 +25,22 @@ const WORDS: [&str; 20] = [
 /// Actions that others can stand in; `else if` nests too.
 const NESTING: [&str; 4] = ["if", "else", "range", "with"];
 
+/// Stands where the answer will be. What a template writes behind it is no part of the prompt.
+const ANSWER: &str = "\u{1}\u{2}answer\u{2}\u{1}";
+
 /// What a template can speak of.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Variables<'a> {
     pub(super) system: &'a str,
     pub(super) prompt: &'a str,
     pub(super) suffix: &'a str,
+}
+
+/// A message of a conversation, as a template sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) role: &'a str,
+    pub(super) content: &'a str,
 }
 
 /// Writes a prompt.
@@ -35,26 +48,103 @@ pub(super) struct Variables<'a> {
 /// # Errors
 /// In words, naming the construct that is not supported.
 pub(super) fn render(source: &str, variables: &Variables<'_>) -> Result<String, String> {
-    check(source, variables)?;
+    let user = Turn { role: "user", content: variables.prompt };
+    let system = Turn { role: "system", content: variables.system };
+    let turns = [system, user];
+    let turns = if variables.system.is_empty() { &turns[1..] } else { &turns[..] };
+    check(source, variables, turns)?;
+    write(&parsed(source)?, variables, turns, ANSWER).map(up_to_answer)
+}
+
+/// Writes the prompt of a conversation. A template that does not speak of messages writes each turn, a
+/// question and its answer, with what it says of one.
+///
+/// # Errors
+/// As [`render`].
+pub(super) fn render_chat(source: &str, turns: &[Turn<'_>]) -> Result<String, String> {
+    let is = |role: &'static str| move |turn: &&Turn<'_>| turn.role == role;
+    let system: Vec<&str> = turns.iter().filter(is("system")).map(|turn| turn.content).collect();
+    let system = system.join("\n\n");
+    let prompt = turns.iter().rev().find(is("user")).map_or("", |turn| turn.content);
+    let all = Variables { system: &system, prompt, suffix: "" };
+    check(source, &all, turns)?;
+    let template = parsed(source)?;
+    if source.contains(".Messages") {
+        return write(&template, &all, turns, ANSWER).map(up_to_answer);
+    }
+    let mut text = String::new();
+    let (mut system, mut question) = (String::new(), String::new());
+    let join = |so_far: &mut String, content: &str| {
+        if !so_far.is_empty() {
+            so_far.push_str("\n\n");
+        }
+        so_far.push_str(content);
+    };
+    for turn in turns {
+        match turn.role {
+            "system" => join(&mut system, turn.content),
+            "assistant" => {
+                let said = Variables { system: &system, prompt: &question, suffix: "" };
+                text.push_str(&write(&template, &said, &[], turn.content)?);
+                (system, question) = (String::new(), String::new());
+            }
+            _ => join(&mut question, turn.content),
+        }
+    }
+    let asked = Variables { system: &system, prompt: &question, suffix: "" };
+    Ok(text + &up_to_answer(write(&template, &asked, &[], ANSWER)?))
+}
+
+fn up_to_answer(mut text: String) -> String {
+    if let Some(at) = text.find(ANSWER) {
+        text.truncate(at);
+    }
+    text
+}
+
+fn parsed(source: &str) -> Result<Template, String> {
     let mut template = Template::default();
     template.parse(source).map_err(|error| words(&error.to_string()))?;
-    let message = |role: &str, content: &str| {
-        object([("Role", Value::from(role)), ("Content", Value::from(content))])
+    Ok(template)
+}
+
+fn write(
+    template: &Template,
+    variables: &Variables<'_>,
+    turns: &[Turn<'_>],
+    response: &str,
+) -> Result<String, String> {
+    let message = |turn: &Turn<'_>| {
+        object([
+            ("Role", Value::from(turn.role)),
+            ("Content", Value::from(turn.content)),
+            // Conversations with these go by the model's own template.
+            ("Thinking", Value::from("")),
+            ("ToolName", Value::from("")),
+            ("ToolCalls", Value::Array(Vec::new())),
+            ("Images", Value::Array(Vec::new())),
+        ])
     };
-    let mut messages = Vec::new();
-    if !variables.system.is_empty() {
-        messages.push(message("system", variables.system));
-    }
-    messages.push(message("user", variables.prompt));
     let data = object([
         ("System", Value::from(variables.system)),
         ("Prompt", Value::from(variables.prompt)),
         ("Suffix", Value::from(variables.suffix)),
-        ("Response", Value::from("")),
-        ("Messages", Value::Array(messages)),
+        ("Response", Value::from(response)),
+        ("Messages", Value::Array(turns.iter().map(message).collect())),
         ("Tools", Value::Array(Vec::new())),
+        ("Think", Value::from(false)),
+        ("ThinkLevel", Value::from("")),
+        ("IsThinkSet", Value::from(false)),
     ]);
     template.render(&Context::from(data)).map_err(|error| words(&error.to_string()))
+}
+
+/// Whether a prompt can be written with it, without writing one.
+///
+/// # Errors
+/// As [`render`].
+pub(super) fn check_only(source: &str) -> Result<(), String> {
+    render(source, &Variables { system: "s", prompt: "p", suffix: "" }).map(drop)
 }
 
 /// The library's words, which say themselves mostly what they are about.
@@ -68,7 +158,7 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
 }
 
 /// Refuses what could go too deep, too long or on for ever.
-fn check(source: &str, variables: &Variables<'_>) -> Result<(), String> {
+fn check(source: &str, variables: &Variables<'_>, turns: &[Turn<'_>]) -> Result<(), String> {
     if source.len() > TEMPLATE_BYTES_MAX {
         return Err(format!("template: it is longer than {TEMPLATE_BYTES_MAX} bytes"));
     }
@@ -76,28 +166,45 @@ fn check(source: &str, variables: &Variables<'_>) -> Result<(), String> {
         let line = source[..opened].matches('\n').count() + 1;
         return Err(format!("template: :{line}: unclosed action"));
     }
-    let (mut nesting, mut ranges, mut actions) = (source.matches('(').count(), 0, 0);
+    let (mut nesting, mut ranges) = (source.matches('(').count(), 0);
+    // What is open, and whether it is a loop.
+    let (mut open, mut deep) = (Vec::new(), 0);
+    let mut written = source.len();
+    let longest = turns.iter().map(|turn| turn.content.len()).max().unwrap_or_default();
+    let Variables { system, prompt, suffix } = variables;
+    let others = system.len() + prompt.len() + suffix.len() + longest;
+    let all: usize = turns.iter().map(|turn| turn.content.len() + turn.role.len()).sum();
     for action in source.split("{{").skip(1) {
-        actions += 1;
         for word in words_of(action) {
             if !WORDS.contains(&word) {
                 return Err(format!("template: `{word}` is not supported"));
             }
             nesting += usize::from(NESTING.contains(&word));
             ranges += usize::from(word == "range");
+            match word {
+                "if" | "with" | "range" => open.push(word == "range"),
+                "end" => drop(open.pop()),
+                _ => {}
+            }
         }
+        let loops = open.iter().filter(|is_loop| **is_loop).count();
+        deep = deep.max(loops);
+        let rounds = turns.len().max(1).saturating_pow(u32::try_from(loops).unwrap_or(u32::MAX));
+        // In one loop, what belongs to a message is written once for each.
+        let action = action.split("}}").next().unwrap_or(action);
+        let is_each_once = loops == 1 && action.contains(".Content") && !action.contains('$');
+        let bytes = if is_each_once { all } else { rounds.saturating_mul(others) };
+        written = written.saturating_add(bytes).saturating_add(rounds.saturating_mul(source.len()));
     }
     if nesting > NESTING_MAX {
         return Err(format!("template: more than {NESTING_MAX} actions and parentheses in all"));
     }
-    if ranges > RANGES_MAX {
-        return Err(format!("template: more than {RANGES_MAX} times `range`"));
+    if ranges > RANGES_MAX || deep > RANGES_DEEP_MAX {
+        return Err(format!(
+            "template: more than {RANGES_MAX} times `range`, or {RANGES_DEEP_MAX} in one another"
+        ));
     }
-    let Variables { system, prompt, suffix } = variables;
-    // Each action may write them all.
-    let written = (system.len() + prompt.len() + suffix.len()).saturating_mul(actions + 1);
-    let rendered = (written + source.len()).saturating_mul(1 << ranges);
-    if rendered > RENDERED_BYTES_MAX {
+    if written > RENDERED_BYTES_MAX {
         return Err(format!(
             "template: the prompt could have more than {RENDERED_BYTES_MAX} bytes"
         ));
@@ -185,6 +292,26 @@ mod tests {
         ] {
             assert_eq!(rendered(source).as_deref(), Ok(expected), "{source}");
         }
+    }
+
+    #[test]
+    fn conversations_are_written_turn_by_turn_or_all_at_once() {
+        let turn = |role, content| Turn { role, content };
+        let turns = [
+            turn("system", "S"),
+            turn("user", "A"),
+            turn("assistant", "B"),
+            turn("user", "C"),
+            turn("user", "D"),
+        ];
+        let by_turn = "{{ if .System }}<s>{{ .System }}</s>{{ end }}<u>{{ .Prompt }}</u><a>{{ .Response }}</a>";
+        let written = render_chat(by_turn, &turns).unwrap();
+        assert_eq!(written, "<s>S</s><u>A</u><a>B</a><u>C\n\nD</u><a>");
+        let at_once = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}<assistant>{{ .Response }}</assistant>";
+        let written = render_chat(at_once, &turns).unwrap();
+        assert_eq!(written, "<system>S<user>A<assistant>B<user>C<user>D<assistant>");
+        // The prompt of one question ends where the answer begins, too.
+        assert_eq!(rendered("{{ .Prompt }}[{{ .Response }}]").as_deref(), Ok("P["));
     }
 
     #[test]

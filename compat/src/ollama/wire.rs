@@ -4,6 +4,8 @@ use poem_openapi::{Enum, Object, types::Example};
 use rkllama_http::{JsonObject, JsonValue, document_one_of};
 use serde::{Deserialize, Serialize};
 
+use super::store_wire::PresetMessage;
+
 /// What is wrong.
 #[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "OllamaError")]
@@ -486,7 +488,7 @@ pub struct Cloud {
 #[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "OllamaDetails", skip_serializing_if_is_none)]
 pub struct Details {
-    /// Always empty.
+    /// The model it was made from, if it was made from one here.
     pub parent_model: String,
     /// `rkllm`.
     pub format: String,
@@ -612,6 +614,15 @@ pub struct Show {
     pub parameters: Option<String>,
     /// Its chat template.
     pub template: String,
+    /// Its licences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// What it is told before everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Turns that stand before every conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<PresetMessage>>,
     /// What it is.
     pub details: Details,
     /// Sizes by names such as `qwen3.context_length`.

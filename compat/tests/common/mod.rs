@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+pub(crate) mod store;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -35,6 +37,7 @@ pub(crate) struct World {
     pub(crate) asked: Mutex<Vec<Request>>,
     /// `load tiny Forever`, `unload tiny`.
     pub(crate) moved: Mutex<Vec<String>>,
+    pub(crate) store: Arc<store::PlayedStore>,
 }
 
 impl World {
@@ -48,6 +51,7 @@ impl World {
             load: Some(Ok(())),
             asked: Mutex::default(),
             moved: Mutex::default(),
+            store: Arc::default(),
         }
     }
 
@@ -242,6 +246,7 @@ fn model(id: &str, created_s: u64) -> Model {
         runtime: None,
         pooling: None,
         query_instruction: None,
+        presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }
 }
@@ -264,6 +269,7 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
         engine: engine.clone(),
         texts: engine.clone(),
         models: models.clone(),
+        store: world.store.clone(),
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),

@@ -19,6 +19,11 @@ use rkllama_http::{Intake, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, Others};
 use serde_json::Value;
 
+#[path = "../common/store.rs"]
+pub(crate) mod store;
+
+use self::store::PlayedStore;
+
 /// What a scripted generation does next.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -186,16 +191,40 @@ fn model(id: &str, created_s: u64) -> Model {
         runtime: None,
         pooling: None,
         query_instruction: None,
+        presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }
 }
 
 /// A client of a server with the models `able`, `bert` and `plain`.
 pub(crate) fn client(engine: Arc<ScriptedEngine>) -> TestClient<impl poem::Endpoint> {
+    client_with(engine, usual_models())
+}
+
+/// A client of the same server, whose store the test looks into afterwards.
+pub(crate) fn client_of_store(
+    engine: Arc<ScriptedEngine>,
+    store: &Arc<PlayedStore>,
+) -> TestClient<impl poem::Endpoint + use<>> {
+    client_over(engine, usual_models(), Arc::clone(store))
+}
+
+/// A client of a server with this model besides.
+pub(crate) fn client_with_model(
+    engine: Arc<ScriptedEngine>,
+    change: impl FnOnce(&mut Model),
+) -> TestClient<impl poem::Endpoint> {
+    let mut made = model("made", 1_700_000_004);
+    change(&mut made);
+    let mut models = usual_models();
+    models.insert(made.id.clone(), Arc::new(made));
+    client_with(engine, models)
+}
+
+fn usual_models() -> BTreeMap<String, Arc<Model>> {
     let bert = Model { pooling: Some(Pooling::Mean), ..model("bert", 1_700_000_002) };
     let models = [model("able", 1_700_000_003), bert, model("plain", 1_700_000_001)];
-    let models = models.map(|model| (model.id.clone(), Arc::new(model)));
-    client_with(engine, BTreeMap::from(models))
+    BTreeMap::from(models.map(|model| (model.id.clone(), Arc::new(model))))
 }
 
 /// A client of a server without models.
@@ -207,6 +236,14 @@ fn client_with(
     engine: Arc<ScriptedEngine>,
     models: BTreeMap<String, Arc<Model>>,
 ) -> TestClient<impl poem::Endpoint> {
+    client_over(engine, models, Arc::default())
+}
+
+fn client_over(
+    engine: Arc<ScriptedEngine>,
+    models: BTreeMap<String, Arc<Model>>,
+    store: Arc<PlayedStore>,
+) -> TestClient<impl poem::Endpoint> {
     let models = Arc::new(ListedModels(models));
     let limits = Limits { heartbeat: Duration::from_millis(50), ..Limits::default() };
     let intake = Intake::new(limits);
@@ -214,6 +251,7 @@ fn client_with(
         engine: engine.clone(),
         texts: Arc::new(ScriptedTexts),
         models: models.clone(),
+        store,
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),

@@ -7,4 +7,5 @@ mod common;
 mod errors;
 mod generate;
 mod models;
+mod store;
 mod vectors;

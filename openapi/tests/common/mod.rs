@@ -254,6 +254,7 @@ pub(crate) fn model(id: &str) -> Model {
         runtime: None,
         pooling: None,
         query_instruction: None,
+        presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }
 }

@@ -12,8 +12,10 @@ mod keep_alive;
 mod message;
 mod model;
 mod observer;
+mod presets;
 mod request;
 mod sampling;
+mod store;
 mod texts;
 mod tool;
 
@@ -25,7 +27,11 @@ pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
+pub use presets::{Presets, Source};
 pub use request::{Chat, Format, Infill, Prompt, Request};
 pub use sampling::Sampling;
+pub use store::{
+    Creation, Digest, InvalidDigest, ModelStore, Pull, Step, Steps, StoreError, Storing, Upload,
+};
 pub use texts::{Cutting, ModelTraits, Texts, Working};
 pub use tool::{Tool, ToolCall, ToolChoice};

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{ModelError, Pooling, Sampling};
+use crate::{ModelError, Pooling, Presets, Sampling};
 
 /// A model on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Model {
     pub pooling: Option<Pooling>,
     /// What stands in front of a text that is to be read as a query, where its manifest says it.
     pub query_instruction: Option<String>,
+    /// What it brings into every conversation.
+    pub presets: Presets,
     /// Whether it can be run.
     pub state: ModelState,
 }

@@ -230,6 +230,7 @@ mod tests {
             runtime: None,
             pooling: None,
             query_instruction: None,
+            presets: rkllama_core::Presets::default(),
             state,
         }
     }

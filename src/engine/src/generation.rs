@@ -17,6 +17,7 @@ use crate::{
     answer::Answer,
     encoding::{self, Encoding, SharedPrefixes},
     engine::Inner,
+    presets,
     queue::{Job, Reply, Ticket},
     report::Report,
     runtimes::RuntimeChoice,
@@ -49,7 +50,11 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
         report.prompt_tokens = count(&prompt.tokens);
         let ignored = ignored(&request, &prompt);
         // A form ends by itself: a stop text in the middle of it would leave it invalid.
-        let stop = if prompt.steering.is_some() { Vec::new() } else { request.stop.clone() };
+        let stop = match (&prompt.steering, request.stop.is_empty()) {
+            (Some(_), _) => Vec::new(),
+            (None, false) => request.stop.clone(),
+            (None, true) => request.model.presets.stop.clone(),
+        };
         let (codec, parser) = (Arc::clone(&prompt.codec), prompt.parser.take());
         let mut answer = Answer::new(codec, parser, stop, report.prompt_tokens, ignored);
         if request.tokens_max == Some(0) {
@@ -140,7 +145,10 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         known: engine.codecs.prefixes(model),
         tokens_min: engine.prefix_tokens_min(),
     };
-    let asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
+    let mut asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
+    if let Asked::Chat(chat) = &mut asked {
+        presets::put_into(chat, &model.presets);
+    }
     let (format, id) = (request.format.take(), model.id.clone());
     let encoder = Arc::clone(&codec);
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.

@@ -16,6 +16,7 @@ mod engine;
 mod generation;
 mod kv;
 mod load;
+mod presets;
 mod process;
 mod queue;
 mod repetition;

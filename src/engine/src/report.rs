@@ -235,6 +235,7 @@ mod tests {
             runtime: None,
             pooling: None,
             query_instruction: None,
+            presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         };
         let mut report = Report::new(Arc::clone(heard) as Arc<dyn Observer>, Arc::new(model));

@@ -381,7 +381,8 @@ impl Slot {
     fn set_expiry(&mut self) {
         let (config, pinned) = (self.shared.config(), self.pinned());
         let Some(resident) = &mut self.resident else { return };
-        resident.expires = match resident.keep_alive.unwrap_or(config.keep_alive) {
+        let said = resident.keep_alive.or(self.model.presets.keep_alive);
+        resident.expires = match said.unwrap_or(config.keep_alive) {
             KeepAlive::For(time) if !pinned => resident.idle_since.checked_add(time),
             KeepAlive::For(_) | KeepAlive::Forever => None,
         };

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     engine::{Inner, NpuEngine},
-    generation,
+    generation, presets,
 };
 
 /// Most tokens of a text that is tokenized for its own sake: far more than any context here, and
@@ -31,7 +31,8 @@ impl Texts for NpuEngine {
         })
     }
 
-    fn render(&self, model: Arc<Model>, chat: Chat) -> Working<String> {
+    fn render(&self, model: Arc<Model>, mut chat: Chat) -> Working<String> {
+        presets::put_into(&mut chat, &model.presets);
         self.with_codec(model, move |codec| {
             Ok(codec.render(&chat, &RenderOptions::default())?.text().into_owned())
         })

@@ -72,12 +72,15 @@ fn documented<S: Statuses>(status: u16) -> MetaResponse {
         description: match status {
             400 => "The request is at fault; `param` names the field.",
             401 => "The request needs a key, and carries none or one that is not known here.",
+            403 => "The hub refuses: the model is not for everybody, or the token is missing.",
             404 => S::NOT_FOUND,
             408 => "The request's body did not arrive in time.",
             413 => "The request's body is too large.",
             429 => "The key's own limit, in a minute or at once, is reached.",
             500 => "The server is at fault.",
             501 => "The model cannot do this.",
+            502 => "The hub cannot be reached, or does not do what it should.",
+            507 => "There is no room on the disk.",
             _ => {
                 "The server cannot answer now: the queue is full, the runtime or the model \
                   cannot be used, or the server is shutting down."

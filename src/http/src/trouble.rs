@@ -2,7 +2,7 @@
 //! and when it makes sense to try again.
 
 use poem::http::StatusCode;
-use rkllama_core::{EngineError, ModelError};
+use rkllama_core::{EngineError, ModelError, StoreError};
 
 /// Seconds until a queue may have moved: an answer of a few dozen tokens takes about as long.
 const QUEUE_RETRY_AFTER_S: u32 = 5;
@@ -64,6 +64,24 @@ impl From<&EngineError> for Trouble {
             EngineError::Worker { .. } | EngineError::Run { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR)
             }
+        }
+    }
+}
+
+impl From<&StoreError> for Trouble {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Model(error) => error.into(),
+            StoreError::Name { .. }
+            | StoreError::Refused { .. }
+            | StoreError::NoBlob { .. }
+            | StoreError::Mismatch { .. }
+            | StoreError::Choice { .. } => Self::new(StatusCode::BAD_REQUEST),
+            StoreError::Absent { .. } => Self::new(StatusCode::NOT_FOUND),
+            StoreError::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN),
+            StoreError::Hub { .. } => Self::new(StatusCode::BAD_GATEWAY),
+            StoreError::Space { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE),
+            StoreError::Disk { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 }

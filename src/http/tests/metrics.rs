@@ -104,6 +104,7 @@ fn model(id: &str) -> Model {
         runtime: None,
         pooling: None,
         query_instruction: None,
+        presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }
 }

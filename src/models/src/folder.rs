@@ -21,7 +21,7 @@ use crate::{
     store::Defaults,
 };
 
-const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The architecture, in `transformers`' words.
 pub(crate) const CONFIG: &str = "config.json";
@@ -34,6 +34,8 @@ pub(crate) const TEXT_FILES: [&str; 3] = [TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMP
 pub(crate) struct Folder {
     pub(crate) model: Arc<Model>,
     pub(crate) aliases: Vec<String>,
+    /// The chat template, where the manifest has one.
+    pub(crate) template: Option<String>,
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
     pub(crate) path: PathBuf,
@@ -44,15 +46,27 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Looks into a folder. `None` if nothing in it makes it a model.
-    pub(crate) fn scan(path: &Path, id: String, defaults: &Defaults) -> Option<Self> {
+    /// Looks into a folder. `None` if nothing in it makes it a model. `loose` are weights that lie
+    /// beside it and are its own unless it holds others; it need not exist then.
+    pub(crate) fn scan(
+        path: &Path,
+        loose: Option<PathBuf>,
+        id: String,
+        defaults: &Defaults,
+    ) -> Option<Self> {
         // Before anything is read: what changes meanwhile is then found to have changed.
         let fingerprint = Fingerprint::of(path);
         let mut faults = Vec::new();
-        let weights = weights_in(path).unwrap_or_else(|err| {
-            faults.push(err.to_string());
-            Vec::new()
-        });
+        let mut weights = match weights_in(path) {
+            Ok(weights) => weights,
+            Err(_) if loose.is_some() && !path.exists() => Vec::new(),
+            Err(err) => {
+                faults.push(err.to_string());
+                Vec::new()
+            }
+        };
+        let loose = loose.filter(|_| weights.is_empty());
+        weights.extend(loose.as_deref().and_then(Path::to_str).map(str::to_owned));
         let described = [MANIFEST, MODELFILE].iter().any(|name| path.join(name).exists());
         if weights.is_empty() && !described && faults.is_empty() {
             return None;
@@ -61,7 +75,7 @@ impl Folder {
         for warning in &settings.warnings {
             tracing::warn!(model = id, "{warning}");
         }
-        let named = settings.file.as_deref().map(|file| path.join(file));
+        let named = settings.file.as_deref().map(|file| path.join(file)).or(loose);
         let fingerprint = fingerprint.and(named.clone());
         let weights = choose(path, weights, settings.file.as_deref(), &mut faults);
         if let Some(fault) = tokenizer_fault(path) {
@@ -83,11 +97,13 @@ impl Folder {
             runtime: settings.runtime,
             pooling: settings.pooling,
             query_instruction: settings.query_instruction,
+            presets: settings.presets,
             state,
         };
         Some(Self {
             model: Arc::new(model),
             aliases: settings.aliases,
+            template: settings.template,
             tool_format: settings.tool_format,
             reasoning_format: settings.reasoning_format,
             path: path.to_owned(),
@@ -112,7 +128,10 @@ impl Folder {
             tokenizer_config: config(TOKENIZER_CONFIG)?,
             generation_config: config(GENERATION_CONFIG)?,
             config: config(CONFIG)?,
-            chat_template: read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
+            chat_template: match &self.template {
+                Some(template) => Some(template.clone()),
+                None => read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
+            },
             tool_format: self.tool_format.clone(),
             reasoning_format: self.reasoning_format.clone(),
         }))
@@ -136,9 +155,15 @@ fn tokenizer_fault(folder: &Path) -> Option<String> {
     (!text_file(folder, TOKENIZER).is_file()).then(|| no_tokenizer(folder))
 }
 
-/// Manifest over Modelfile over `generation_config.json`; what cannot be read is a fault and says
-/// nothing.
-fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
+/// What manifest and Modelfile say.
+pub(crate) fn stated(folder: &Path) -> Result<Settings, String> {
+    let mut faults = Vec::new();
+    let stated = said_beside(folder, &mut faults);
+    if faults.is_empty() { Ok(stated) } else { Err(faults.join("; ")) }
+}
+
+/// Manifest over Modelfile; what cannot be read is a fault and says nothing.
+fn said_beside(folder: &Path, faults: &mut Vec<String>) -> Settings {
     let mut parsed = |name: &str, parse: fn(&str) -> Result<Settings, String>| {
         let settings = match read_text(&folder.join(name), CONFIG_BYTES_MAX) {
             Ok(Some(text)) => parse(&text),
@@ -150,8 +175,13 @@ fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
             Settings::default()
         })
     };
-    let mut settings = parsed(MANIFEST, manifest::parse).or(parsed(MODELFILE, modelfile::parse));
+    parsed(MANIFEST, manifest::parse).or(parsed(MODELFILE, modelfile::parse))
+}
 
+/// Manifest over Modelfile over `generation_config.json`; what cannot be read is a fault and says
+/// nothing.
+fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
+    let mut settings = said_beside(folder, faults);
     let recommended = match read(&text_file(folder, GENERATION_CONFIG), CONFIG_BYTES_MAX) {
         Ok(Some(bytes)) => generation_config::parse(&bytes),
         Ok(None) => return settings,

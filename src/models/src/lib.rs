@@ -1,4 +1,4 @@
-//! The models on disk: names, manifests, Modelfiles.
+//! The models on disk: names, manifests, Modelfiles; making, fetching and removing them.
 //!
 //! A model is a folder below one root. What it needs is found by looking, what cannot be found is
 //! said in a file beside the weights, and whatever is wrong with one folder is told about that
@@ -6,14 +6,26 @@
 //! was found and never become paths.
 #![forbid(unsafe_code)]
 
+mod blobs;
+mod catalog;
+mod draft;
 mod files;
 mod fingerprint;
 mod folder;
 mod generation_config;
+mod library;
+mod make;
 mod manifest;
 mod modelfile;
 mod names;
+mod pull;
+mod reference;
 mod settings;
 mod store;
+mod template;
+mod transfer;
 
+pub use catalog::Catalog;
+pub use library::{Library, Sources};
+pub use rkllama_hub::{HubConfig, Patience};
 pub use store::{Defaults, Store};

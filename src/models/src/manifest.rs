@@ -3,8 +3,8 @@
 //! Strict, because a misspelt key that is silently ignored costs an evening: anything unknown or
 //! of the wrong type is an error with the line it stands on.
 
-use rkllama_core::Pooling;
-use serde::Deserialize;
+use rkllama_core::{KeepAlive, Message, Pooling, Presets, Role, Source};
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::settings::{Knob, Settings, check_context, check_inside, check_memory, check_tokens};
@@ -12,24 +12,97 @@ use crate::settings::{Knob, Settings, check_context, check_inside, check_memory,
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "rkllama.toml";
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Manifest {
+    #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<Spanned<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     context_length: Option<Spanned<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<Spanned<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     memory_mb: Option<Spanned<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pooling: Option<PoolingName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     query_instruction: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tool_format: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_format: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive: Option<Spanned<KeepAliveText>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    go_template: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    licenses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    #[serde(skip_serializing_if = "SamplingTable::is_empty")]
     sampling: SamplingTable,
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    parameters: toml::Table,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SourceTable>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    messages: Vec<MessageTable>,
+}
+
+/// Seconds, or a text such as `5m`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum KeepAliveText {
+    Seconds(f64),
+    Text(String),
+}
+
+impl KeepAliveText {
+    fn of(keep_alive: KeepAlive) -> Self {
+        match keep_alive {
+            KeepAlive::For(time) => Self::Seconds(time.as_secs_f64()),
+            KeepAlive::Forever => Self::Seconds(-1.0),
+        }
+    }
+
+    fn read(&self) -> Result<KeepAlive, String> {
+        let read = match self {
+            Self::Seconds(seconds) => KeepAlive::from_seconds(*seconds),
+            Self::Text(text) => text.parse(),
+        };
+        read.map_err(|error| error.to_string())
+    }
+}
+
+/// Where the model was pulled from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    repository: String,
+    revision: String,
+    file: String,
+}
+
+/// A turn in front of every conversation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageTable {
+    role: Role,
+    content: String,
 }
 
 /// The ways that [`Pooling`] knows, as the manifest writes them.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum PoolingName {
     Last,
@@ -47,15 +120,40 @@ impl From<PoolingName> for Pooling {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl From<Pooling> for PoolingName {
+    fn from(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::Last => Self::Last,
+            Pooling::Mean => Self::Mean,
+            Pooling::Cls => Self::Cls,
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct SamplingTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<Spanned<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<Spanned<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     repeat_penalty: Option<Spanned<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     frequency_penalty: Option<Spanned<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     presence_penalty: Option<Spanned<f32>>,
+}
+
+impl SamplingTable {
+    fn is_empty(&self) -> bool {
+        let Self { temperature, top_p, top_k, repeat_penalty, frequency_penalty, presence_penalty } =
+            self;
+        let decimals = [temperature, top_p, repeat_penalty, frequency_penalty, presence_penalty];
+        top_k.is_none() && decimals.iter().all(|decimal| decimal.is_none())
+    }
 }
 
 /// Parses a manifest; the error names the line and shows what stands there.
@@ -64,8 +162,9 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         let at = err.span().map_or(0, |span| span.start);
         error_at(text, at, err.message())
     })?;
-    let checked =
-        |reason: Result<_, String>, at: usize| reason.map_err(|reason| error_at(text, at, &reason));
+    fn checked<T>(text: &str, at: usize, value: Result<T, String>) -> Result<T, String> {
+        value.map_err(|reason| error_at(text, at, &reason))
+    }
     let mut settings = Settings {
         runtime: manifest.runtime,
         pooling: manifest.pooling.map(Pooling::from),
@@ -73,23 +172,39 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         aliases: manifest.aliases,
         tool_format: manifest.tool_format,
         reasoning_format: manifest.reasoning_format,
+        template: manifest.template,
+        presets: Presets {
+            system: manifest.system,
+            messages: manifest.messages.into_iter().map(Message::from).collect(),
+            stop: manifest.stop,
+            keep_alive: None,
+            go_template: manifest.go_template,
+            licenses: manifest.licenses,
+            parent: manifest.parent,
+            parameters: manifest.parameters.iter().map(as_json).collect(),
+            source: manifest.source.map(Source::from),
+        },
         ..Settings::default()
     };
+    if let Some(keep_alive) = manifest.keep_alive {
+        let read = keep_alive.get_ref().read();
+        settings.presets.keep_alive = Some(checked(text, keep_alive.span().start, read)?);
+    }
     if let Some(file) = manifest.file {
         let inside = check_inside(file.get_ref());
         settings.file = Some(inside.map_err(|reason| error_at(text, file.span().start, &reason))?);
     }
     if let Some(tokens) = manifest.context_length {
         let at = tokens.span().start;
-        settings.context_tokens_max = Some(checked(check_context(tokens.into_inner()), at)?);
+        settings.context_tokens_max = Some(checked(text, at, check_context(tokens.into_inner()))?);
     }
     if let Some(tokens) = manifest.max_tokens {
         let at = tokens.span().start;
-        settings.tokens_max = Some(checked(check_tokens(tokens.into_inner()), at)?);
+        settings.tokens_max = Some(checked(text, at, check_tokens(tokens.into_inner()))?);
     }
     if let Some(megabytes) = manifest.memory_mb {
         let at = megabytes.span().start;
-        let megabytes = checked(check_memory(megabytes.into_inner()), at)?;
+        let megabytes = checked(text, at, check_memory(megabytes.into_inner()))?;
         settings.memory_bytes = Some(u64::from(megabytes) * 1_000_000);
     }
     let table = manifest.sampling;
@@ -108,6 +223,85 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         }
     }
     Ok(settings)
+}
+
+impl From<MessageTable> for Message {
+    fn from(table: MessageTable) -> Self {
+        Self::new(table.role, table.content)
+    }
+}
+
+impl From<SourceTable> for Source {
+    fn from(table: SourceTable) -> Self {
+        let SourceTable { repository, revision, file } = table;
+        Self { repository, revision, file }
+    }
+}
+
+/// A parameter as JSON text.
+fn as_json((name, value): (&String, &toml::Value)) -> (String, String) {
+    // What TOML knows and JSON does not becomes a text.
+    (
+        name.clone(),
+        serde_json::to_string(value).unwrap_or_else(|_| format!("{:?}", value.to_string())),
+    )
+}
+
+/// Writes a manifest that says the same.
+pub(crate) fn print(settings: &Settings) -> Result<String, String> {
+    fn spanned<T>(value: T) -> Spanned<T> {
+        Spanned::new(0..0, value)
+    }
+    let presets = &settings.presets;
+    let sampling = &settings.sampling;
+    let file = settings.file.as_deref().and_then(|file| file.to_str()).map(str::to_owned);
+    let megabytes = settings.memory_bytes.and_then(|bytes| u32::try_from(bytes / 1_000_000).ok());
+    let message =
+        |message: &Message| MessageTable { role: message.role, content: message.content.clone() };
+    let source = presets.source.as_ref().map(|source| SourceTable {
+        repository: source.repository.clone(),
+        revision: source.revision.clone(),
+        file: source.file.clone(),
+    });
+    let manifest = Manifest {
+        file: file.map(spanned),
+        context_length: settings.context_tokens_max.map(spanned),
+        max_tokens: settings.tokens_max.map(spanned),
+        memory_mb: megabytes.map(spanned),
+        runtime: settings.runtime.clone(),
+        pooling: settings.pooling.map(PoolingName::from),
+        query_instruction: settings.query_instruction.clone(),
+        aliases: settings.aliases.clone(),
+        tool_format: settings.tool_format.clone(),
+        reasoning_format: settings.reasoning_format.clone(),
+        keep_alive: presets.keep_alive.map(KeepAliveText::of).map(spanned),
+        system: presets.system.clone(),
+        template: settings.template.clone(),
+        go_template: presets.go_template.clone(),
+        stop: presets.stop.clone(),
+        licenses: presets.licenses.clone(),
+        parent: presets.parent.clone(),
+        sampling: SamplingTable {
+            temperature: sampling.temperature.map(spanned),
+            top_p: sampling.top_p.map(spanned),
+            top_k: sampling.top_k,
+            repeat_penalty: sampling.repeat_penalty.map(spanned),
+            frequency_penalty: sampling.frequency_penalty.map(spanned),
+            presence_penalty: sampling.presence_penalty.map(spanned),
+        },
+        parameters: presets.parameters.iter().filter_map(as_toml).collect(),
+        source,
+        messages: presets.messages.iter().map(message).collect(),
+    };
+    toml::to_string_pretty(&manifest).map_err(|error| error.to_string())
+}
+
+/// A parameter as TOML has it; `null` says nothing.
+fn as_toml((name, json): &(String, String)) -> Option<(String, toml::Value)> {
+    let value: serde_json::Value =
+        serde_json::from_str(json).ok().filter(|it| *it != serde_json::Value::Null)?;
+    // What JSON knows and TOML does not, such as numbers of 64 bits, becomes a text.
+    Some((name.clone(), toml::Value::try_from(value).unwrap_or_else(|_| json.clone().into())))
 }
 
 /// `rkllama.toml line 3 (top_k = "many"): …`: the line's text shows key and value at once.
@@ -129,7 +323,10 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\npooling = 'mean'\nquery_instruction = 'Find it'\n\
-            aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
+            aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\nkeep_alive = '10m'\n\
+            system = 'Be brief.'\ntemplate = '{{ messages }}'\ngo_template = '{{ .Prompt }}'\nstop = ['END']\nlicenses = ['MIT']\nparent = 'b'\n\
+            [parameters]\nnum_keep = 5\nseed = 1.5\n[source]\nrepository = 'org/repo'\nrevision = 'c0ffee'\nfile = 'a/b.rkllm'\n\
+            [[messages]]\nrole = 'user'\ncontent = 'Hi'\n[[messages]]\nrole = 'assistant'\ncontent = 'Yo'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
@@ -150,9 +347,30 @@ mod tests {
                 frequency_penalty: Some(-0.5),
                 presence_penalty: Some(1.5),
             },
+            template: Some("{{ messages }}".to_owned()),
+            base_repository: None,
+            presets: Presets {
+                system: Some("Be brief.".to_owned()),
+                messages: vec![Message::new(Role::User, "Hi"), Message::new(Role::Assistant, "Yo")],
+                stop: vec!["END".to_owned()],
+                keep_alive: Some(KeepAlive::For(std::time::Duration::from_secs(600))),
+                go_template: Some("{{ .Prompt }}".to_owned()),
+                licenses: vec!["MIT".to_owned()],
+                parent: Some("b".to_owned()),
+                parameters: vec![
+                    ("num_keep".to_owned(), "5".to_owned()),
+                    ("seed".to_owned(), "1.5".to_owned()),
+                ],
+                source: Some(Source {
+                    repository: "org/repo".to_owned(),
+                    revision: "c0ffee".to_owned(),
+                    file: "a/b.rkllm".to_owned(),
+                }),
+            },
             warnings: Vec::new(),
         };
         assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse(&print(&expected).unwrap()).unwrap(), expected);
         assert_eq!(parse("").unwrap(), Settings::default());
     }
 
@@ -173,6 +391,8 @@ mod tests {
     #[case::tokens("tokens", "max_tokens = 0")]
     #[case::pooling("pooling", "pooling = 'first'")]
     #[case::parent("parent", "file = '../a.rkllm'")]
+    #[case::keep_alive("keep_alive", "keep_alive = 'soon'")]
+    #[case::role("role", "[[messages]]\nrole = 'boss'\ncontent = ''")]
     fn a_bad_manifest_is_named_with_line_and_key(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(format!("manifest_{name}"), parse(text).unwrap_err());
     }

@@ -5,7 +5,12 @@
 //! word followed by `=` is the first dialect. Keys that do not concern us are skipped, with their
 //! values, which may run over several lines inside quotes.
 
-use crate::settings::{Knob, Settings, check_context, check_inside, check_tokens, nearest_context};
+use rkllama_core::{Message, Role};
+
+use crate::{
+    settings::{Knob, Settings, check_context, check_inside, check_tokens, nearest_context},
+    template::{Language, language},
+};
 
 /// The Modelfile's file name.
 pub(crate) const MODELFILE: &str = "Modelfile";
@@ -28,6 +33,8 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
 struct Entry {
     key: String,
     value: String,
+    /// Whether it stands behind `PARAMETER`.
+    is_parameter: bool,
     /// Bytes from the entry's line to the end of the text.
     from_end: usize,
 }
@@ -52,26 +59,39 @@ fn next_entry(rest: &mut &str) -> Option<Entry> {
             let value = value.trim_start_matches([' ', '\t']);
             *rest = &rest[value_at(value)..];
             let value = take_value(rest, true);
-            return Some(Entry { key: key.to_ascii_uppercase(), value, from_end });
+            let key = key.to_ascii_uppercase();
+            return Some(Entry { key, value, is_parameter: false, from_end });
         }
+        let is_parameter = key.eq_ignore_ascii_case("PARAMETER");
         let (key, value) = instruction(key, spaced);
         *rest = &rest[value_at(value)..];
         let value = take_value(rest, false);
         if let Some(key) = key {
-            return Some(Entry { key, value, from_end });
+            return Some(Entry { key, value, is_parameter, from_end });
         }
     }
     None
 }
 
-/// Ollama's instruction as a key; `PARAMETER` has its name in front of the value.
+/// Ollama's instruction as a key; `PARAMETER` and `MESSAGE` have their names and roles in front of the
+/// value.
 fn instruction<'a>(word: &str, after: &'a str) -> (Option<String>, &'a str) {
-    match word.to_ascii_uppercase().as_str() {
-        "FROM" => (Some("FROM".to_owned()), after),
+    let first_word = || {
+        let len = after.find(char::is_whitespace).unwrap_or(after.len());
+        let (word, value) = after.split_at(len);
+        (word, value.trim_start_matches([' ', '\t']))
+    };
+    match &*word.to_ascii_uppercase() {
+        key @ ("FROM" | "SYSTEM" | "TEMPLATE" | "LICENSE" | "ADAPTER") => {
+            (Some(key.to_owned()), after)
+        }
         "PARAMETER" => {
-            let name_len = after.find(char::is_whitespace).unwrap_or(after.len());
-            let (name, value) = after.split_at(name_len);
-            (Some(name.to_ascii_uppercase()), value.trim_start_matches([' ', '\t']))
+            let (name, value) = first_word();
+            (Some(name.to_ascii_uppercase()), value)
+        }
+        "MESSAGE" => {
+            let (role, value) = first_word();
+            (Some(format!("MESSAGE {role}")), value)
         }
         _ => (None, after),
     }
@@ -114,9 +134,42 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     if value.is_empty() {
         return Ok(());
     }
-    let sampling = &mut settings.sampling;
     match entry.key.as_str() {
         "FROM" => settings.file = Some(check_inside(value)?),
+        "HUGGINGFACE_PATH" => settings.base_repository = Some(value.to_owned()),
+        "SYSTEM" => settings.presets.system = Some(value.to_owned()),
+        "LICENSE" => settings.presets.licenses.push(value.to_owned()),
+        "TEMPLATE" => match language(value) {
+            Language::Jinja => settings.template = Some(value.to_owned()),
+            Language::Go => settings.presets.go_template = Some(value.to_owned()),
+        },
+        "ADAPTER" => return Err("adapters are not supported".to_owned()),
+        key => match key.strip_prefix("MESSAGE ") {
+            Some(role) => settings.presets.messages.push(Message::new(role_of(role)?, value)),
+            None => parameter(settings, key, value, entry.is_parameter)?,
+        },
+    }
+    Ok(())
+}
+
+fn role_of(role: &str) -> Result<Role, String> {
+    match &*role.to_ascii_lowercase() {
+        "system" => Ok(Role::System),
+        "user" => Ok(Role::User),
+        "assistant" => Ok(Role::Assistant),
+        _ => Err("message role must be one of \"system\", \"user\", or \"assistant\"".to_owned()),
+    }
+}
+
+/// A parameter by its name in capitals. `is_ollamas` keeps unknown ones to be shown.
+pub(crate) fn parameter(
+    settings: &mut Settings,
+    name: &str,
+    value: &str,
+    is_ollamas: bool,
+) -> Result<(), String> {
+    let sampling = &mut settings.sampling;
+    match name {
         // Written for other servers, whose contexts end elsewhere. 0 is theirs for "as you like".
         "NUM_CTX" => match count(value)? {
             0 => settings.context_tokens_max = None,
@@ -141,9 +194,24 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
         "REPEAT_PENALTY" => Knob::RepeatPenalty.set(sampling, number(value)?)?,
         "FREQUENCY_PENALTY" => Knob::FrequencyPenalty.set(sampling, number(value)?)?,
         "PRESENCE_PENALTY" => Knob::PresencePenalty.set(sampling, number(value)?)?,
+        "STOP" if is_ollamas => settings.presets.stop.push(value.to_owned()),
+        _ if is_ollamas => {
+            let value = json_of(value);
+            let name = name.to_ascii_lowercase();
+            settings.presets.parameters.retain(|(known, _)| *known != name);
+            settings.presets.parameters.push((name, value));
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// A value as JSON text: a number or a switch as such, all else as a text.
+fn json_of(value: &str) -> String {
+    match serde_json::from_str::<serde_json::Value>(value) {
+        Ok(json) if json.is_number() || json.is_boolean() => json.to_string(),
+        _ => serde_json::Value::from(value).to_string(),
+    }
 }
 
 fn number(value: &str) -> Result<f32, String> {
@@ -198,7 +266,7 @@ mod tests {
     )]
     #[case::block_with_quotes("SYSTEM \"\"\"He said \"no\".\n\"\"\"\nPARAMETER temperature 0.5")]
     #[case::other_instructions(
-        "LICENSE MIT\nMESSAGE user Hi = there\nADAPTER ./x\nPARAMETER stop \"<|end|>\"\nPARAMETER temperature 0.5"
+        "LICENSE MIT\nMESSAGE user Hi = there\nPARAMETER stop \"<|end|>\"\nPARAMETER temperature 0.5"
     )]
     #[case::noise("=== ?\n--\nPARAMETER\nPARAMETER temperature 0.5")]
     fn one_setting_is_read_however_it_is_written(#[case] text: &str) {
@@ -213,7 +281,7 @@ mod tests {
         let instructions = "# Modelfile\nFROM ./a b.rkllm\nPARAMETER temperature 0.7\n\
             PARAMETER top_k 7\nPARAMETER top_p 0.5\nPARAMETER repeat_penalty 1.1\n\
             PARAMETER frequency_penalty 0\nPARAMETER presence_penalty -1\n\
-            PARAMETER num_ctx 8192\nPARAMETER num_predict 1024\nPARAMETER mirostat 0\n";
+            PARAMETER num_ctx 8192\nPARAMETER num_predict 1024\n";
         let expected = Settings {
             file: Some("a b.rkllm".into()),
             context_tokens_max: Some(8192),
@@ -228,8 +296,33 @@ mod tests {
             },
             ..Settings::default()
         };
-        assert_eq!(parse(environment).unwrap(), expected);
+        let with_base =
+            Settings { base_repository: Some("org/repo".to_owned()), ..expected.clone() };
+        assert_eq!(parse(environment).unwrap(), with_base);
         assert_eq!(parse(instructions).unwrap(), expected);
+    }
+
+    #[test]
+    fn words_are_kept_as_well_as_numbers() {
+        let text = "FROM x.rkllm\nSYSTEM \"\"\"Be\nbrief.\"\"\"\nTEMPLATE {{ .Prompt }}\nLICENSE MIT\n\
+            LICENSE \"\"\"And\nmore\"\"\"\nMESSAGE user Hi = there\nMESSAGE assistant \"Yes?\"\n\
+            PARAMETER stop \"<|end|>\"\nPARAMETER stop END\nPARAMETER mirostat 1\nPARAMETER mirostat 2\n\
+            PARAMETER main_gpu x\n";
+        let settings = parse(text).unwrap();
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let presets = settings.presets;
+        assert_eq!(presets.system.as_deref(), Some("Be\nbrief."));
+        assert_eq!(presets.go_template.as_deref(), Some("{{ .Prompt }}"));
+        assert_eq!(presets.licenses, texts(&["MIT", "And\nmore"]));
+        assert_eq!(presets.stop, texts(&["<|end|>", "END"]));
+        let turns = [Message::new(Role::User, "Hi = there"), Message::new(Role::Assistant, "Yes?")];
+        assert_eq!(presets.messages, turns);
+        let kept = [("mirostat", "2"), ("main_gpu", "\"x\"")];
+        assert_eq!(presets.parameters, kept.map(|(name, json)| (name.to_owned(), json.to_owned())));
+        let jinja =
+            parse("TEMPLATE=\"{% for m in messages %}{{ m.content }}{% endfor %}\"").unwrap();
+        assert!(jinja.template.is_some() && jinja.presets.go_template.is_none());
     }
 
     #[rstest]
@@ -268,6 +361,8 @@ mod tests {
     #[case::nul("nul", "FROM=\"x\0.rkllm\"")]
     #[case::folder("folder", "FROM .")]
     #[case::backslash("backslash", "FROM ..\\x.rkllm")]
+    #[case::role("role", "MESSAGE boss Do it.")]
+    #[case::adapter("adapter", "ADAPTER ./lora.rkllm")]
     fn a_bad_value_is_named_with_its_line_and_key(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(format!("modelfile_{name}"), parse(text).unwrap_err());
     }

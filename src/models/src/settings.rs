@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use rkllama_core::{Pooling, Sampling};
+use rkllama_core::{Pooling, Presets, Sampling};
 
 /// Settings as far as one file states them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +19,11 @@ pub(crate) struct Settings {
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
     pub(crate) sampling: Sampling,
+    /// The chat template, in Jinja, in place of the tokenizer's own.
+    pub(crate) template: Option<String>,
+    /// The repository that has the tokenizer.
+    pub(crate) base_repository: Option<String>,
+    pub(crate) presets: Presets,
     /// Values of other people's files that were mended or skipped.
     pub(crate) warnings: Vec<String>,
 }
@@ -38,8 +43,35 @@ impl Settings {
             tool_format: self.tool_format.or(lower.tool_format),
             reasoning_format: self.reasoning_format.or(lower.reasoning_format),
             sampling: self.sampling.or(lower.sampling),
+            template: self.template.or(lower.template),
+            base_repository: self.base_repository.or(lower.base_repository),
+            presets: merged(self.presets, lower.presets),
             warnings: [self.warnings, lower.warnings].concat(),
         }
+    }
+}
+
+/// What is unset in `upper` from `lower`; lists are taken whole.
+fn merged(upper: Presets, lower: Presets) -> Presets {
+    fn list<T>(upper: Vec<T>, lower: Vec<T>) -> Vec<T> {
+        if upper.is_empty() { lower } else { upper }
+    }
+    let mut parameters = upper.parameters;
+    for (name, value) in lower.parameters {
+        if parameters.iter().all(|(known, _)| *known != name) {
+            parameters.push((name, value));
+        }
+    }
+    Presets {
+        system: upper.system.or(lower.system),
+        messages: list(upper.messages, lower.messages),
+        stop: list(upper.stop, lower.stop),
+        keep_alive: upper.keep_alive.or(lower.keep_alive),
+        go_template: upper.go_template.or(lower.go_template),
+        licenses: list(upper.licenses, lower.licenses),
+        parent: upper.parent.or(lower.parent),
+        parameters,
+        source: upper.source.or(lower.source),
     }
 }
 

@@ -1,14 +1,15 @@
 //! The models below one root, as last looked at.
 
 use std::{
-    fs::{self, DirEntry},
+    collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use rkllama_core::{Model, ModelError, ModelState, Models, TextFiles};
 
-use crate::{folder::Folder, names};
+use crate::{files::WEIGHTS_EXTENSION, folder::Folder, names};
 
 /// What applies where a model's files say nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +89,9 @@ impl Store {
             tracing::warn!(root = %self.root.display(), err, "cannot read the models' folder");
         }
         *last = fault;
-        let folder = |entry: DirEntry| scan_folder(&entry.path(), &self.defaults, before);
-        let mut folders: Vec<Arc<Folder>> = entries.ok()?.into_iter().filter_map(folder).collect();
+        let places = places(entries.ok()?.into_iter().map(|entry| entry.path()));
+        let folder = |(path, loose)| scan_folder(path, loose, &self.defaults, before);
+        let mut folders: Vec<Arc<Folder>> = places.into_iter().filter_map(folder).collect();
         folders.sort_unstable_by(|a, b| a.model.id.cmp(&b.model.id));
         Some(folders)
     }
@@ -97,6 +99,18 @@ impl Store {
     /// Where the models lie.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A model's folder.
+    pub(crate) fn folder(&self, id: &str) -> Option<Arc<Folder>> {
+        find(&self.folders(), id).cloned()
+    }
+
+    /// The folder of the model that has this id, whatever its letters' case.
+    pub(crate) fn folder_like(&self, id: &str) -> Option<Arc<Folder>> {
+        let folders = self.folders();
+        let same = |folder: &&Arc<Folder>| folder.model.id.eq_ignore_ascii_case(id);
+        folders.iter().find(same).cloned()
     }
 
     fn folders(&self) -> Arc<[Arc<Folder>]> {
@@ -150,18 +164,40 @@ fn find<'a>(folders: &'a [Arc<Folder>], id: &str) -> Option<&'a Arc<Folder>> {
     folders.get(at)
 }
 
+/// The folders that may be models, each with the weights that lie beside it in the root: a file
+/// `x.rkllm` there belongs to the folder `x`, whether that exists or not.
+fn places(paths: impl Iterator<Item = PathBuf>) -> BTreeMap<PathBuf, Option<PathBuf>> {
+    let mut places: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+    for path in paths {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_weights = extension.is_some_and(|ext| ext.eq_ignore_ascii_case(WEIGHTS_EXTENSION));
+        if path.is_dir() {
+            places.entry(path).or_default();
+        } else if is_weights && path.is_file() {
+            places.insert(path.with_extension(""), Some(path));
+        }
+    }
+    places
+}
+
 /// A folder, or a link to one that the operator placed there.
-fn scan_folder(path: &Path, defaults: &Defaults, before: &[Arc<Folder>]) -> Option<Arc<Folder>> {
-    let Some(id) = path.file_name().and_then(|name| name.to_str()) else {
+fn scan_folder(
+    path: PathBuf,
+    loose: Option<PathBuf>,
+    defaults: &Defaults,
+    before: &[Arc<Folder>],
+) -> Option<Arc<Folder>> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         tracing::debug!(path = %path.display(), "skipped: its name is not UTF-8");
         return None;
     };
     // Unfinished downloads and other people's bookkeeping.
-    if id.starts_with('.') || !path.is_dir() {
+    if name.starts_with('.') {
         return None;
     }
-    match find(before, id) {
+    let id = names::id_of(name);
+    match find(before, &id) {
         Some(folder) if !folder.has_changed() => Some(Arc::clone(folder)),
-        _ => Folder::scan(path, id.to_owned(), defaults).map(Arc::new),
+        _ => Folder::scan(&path, loose, id, defaults).map(Arc::new),
     }
 }

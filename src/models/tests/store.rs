@@ -91,6 +91,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         runtime: None,
         pooling: None,
         query_instruction: None,
+        presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     };
     assert_eq!(root.model("a"), expected);
@@ -102,8 +103,44 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
 fn models_are_listed_by_id_and_other_things_are_not() {
     let root = Root::new().with_model("b").with_model("a").with_model("c:1b");
     let root = root.with("readme.txt", "").with("empty/notes.txt", "").with_model(".partial");
-    let root = root.with("loose.rkllm", "").with("tokens/tokenizer.json", "{}");
-    assert_eq!(ids(&root.store()), ["a", "b", "c:1b"]);
+    let root =
+        root.with("tokens/tokenizer.json", "{}").with(".x.rkllm", "").with("x%2Fy/y.rkllm", "");
+    assert_eq!(ids(&root.store()), ["a", "b", "c:1b", "x/y"]);
+}
+
+#[test]
+fn loose_weights_are_a_model_whose_folder_may_come_later() {
+    let root =
+        Root::new().with("Qwen3-4B.rkllm", "w").with("b/own.rkllm", "w").with("b.rkllm", "w");
+    let store = root.store();
+    assert_eq!(ids(&store), ["Qwen3-4B", "b"]);
+    let loose = store.resolve("qwen3-4b").unwrap();
+    assert_eq!(loose.weights, root.path().join("Qwen3-4B.rkllm"));
+    assert!(
+        matches!(&loose.state, ModelState::Incomplete(reason) if reason.contains("tokenizer.json"))
+    );
+    assert_eq!(store.resolve("b").unwrap().weights, root.path().join("b/own.rkllm"));
+    let root = root.with("Qwen3-4B/tokenizer.json", "{}");
+    store.rescan();
+    let complete = store.resolve("qwen3:4b").unwrap();
+    assert_eq!((&complete.state, &complete.weights), (&ModelState::Ready, &loose.weights));
+    fs::remove_file(root.path().join("Qwen3-4B.rkllm")).unwrap();
+    store.rescan();
+    assert_eq!(ids(&store), ["b"]);
+}
+
+#[test]
+fn a_model_is_found_by_where_it_was_pulled_from() {
+    let source = "[source]\nrepository = 'Org/Repo'\nrevision = 'c'\nfile = 'sub/X.rkllm'\n";
+    let root = Root::new().with_model("a").with("a/rkllama.toml", source).with_model("repo");
+    let store = root.store();
+    for name in
+        ["org/repo", "hf.co/Org/Repo", "hf/org/repo/sub/x.rkllm", "https://huggingface.co/Org/Repo"]
+    {
+        assert_eq!(store.resolve(name).unwrap().id, "a", "{name}");
+    }
+    assert_eq!(store.resolve("repo").unwrap().id, "repo");
+    assert!(store.resolve("hf.co/org/other").is_err());
 }
 
 #[test]

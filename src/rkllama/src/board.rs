@@ -4,7 +4,7 @@
 //! here judges; that is `doctor`'s part. What cannot be read is said to be so and never guessed.
 
 pub(crate) mod affinity;
-mod chip;
+pub(crate) mod chip;
 mod cpus;
 mod devfreq;
 mod driver;
@@ -63,7 +63,7 @@ impl Board {
     pub(crate) fn read(root: &Root, opens: fn(&Path) -> bool) -> Self {
         let npu = devfreq::npu(root);
         Self {
-            chip: chip::read(root, npu.as_ref().map(|npu| npu.name.as_str())),
+            chip: chip::of(root),
             name: chip::board_name(root),
             kernel: root.text("/proc/sys/kernel/osrelease").ok(),
             topology: Topology::read(root),

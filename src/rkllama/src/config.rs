@@ -67,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) saved_prompts: SavedPrompts,
     pub(crate) kept_responses: KeptResponses,
     pub(crate) board: Board,
+    pub(crate) hub: HubSection,
     /// What the built-in profiles of runtime releases cannot know.
     pub(crate) runtime_profiles: RuntimeProfiles,
     /// The variables of Ollama's that were heard.
@@ -186,6 +187,20 @@ impl Default for Board {
     }
 }
 
+/// Where models are fetched from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HubSection {
+    /// The hub or a mirror of it; absent means `HF_ENDPOINT`, else huggingface.co.
+    pub(crate) endpoint: Option<String>,
+    /// Never ask it; absent means what `HF_HUB_OFFLINE` says.
+    pub(crate) offline: Option<bool>,
+    /// The chip that models are for, such as `rk3588`; absent means this machine's.
+    pub(crate) chip: Option<String>,
+    /// A file with more short names, in the form of the built-in list.
+    pub(crate) catalog: Option<PathBuf>,
+}
+
 /// The limits an operator may want to move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -261,6 +276,7 @@ impl Config {
             saved_prompts: SavedPrompts::default(),
             kept_responses: KeptResponses::default(),
             board: Board::default(),
+            hub: HubSection::default(),
             runtime_profiles: RuntimeProfiles::default(),
             ollama_variables: Vec::new(),
         }

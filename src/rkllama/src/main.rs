@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod doctor;
 mod engine_config;
+mod hub;
 mod keys;
 mod listen;
 mod log;

@@ -27,7 +27,7 @@ use crate::{
 
 /// What counts from the start on: sockets are bound, folders are watched, threads have their cores.
 /// A section stands for all that is in it.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 9] = [
     "context_tokens_max",
     "listen",
     "models",
@@ -36,6 +36,7 @@ const FIXED: [&str; 8] = [
     "saved_prompts",
     "board.affinity",
     "browsers",
+    "hub",
 ];
 
 /// Everything that a reload reaches.

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
 use rkllama_http::{BrowserRules, Browsers, Intake, Keys, Metrics};
-use rkllama_models::{Defaults, Store};
+use rkllama_models::{Defaults, Library, Store};
 use rkllama_openapi::{Fallbacks, KeptResponses, Others};
 use tokio::{
     net::TcpListener,
@@ -30,7 +30,7 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     engine_config::{engine_config, http_limits, kept_limits, worker_command},
-    keys, listen,
+    hub, keys, listen,
     log::Log,
     reload::{CurrentLibraries, Reload, preload_one_after_another, resolve_all},
     signals::{Signals, Wish},
@@ -141,6 +141,7 @@ async fn serve(
         engine: Arc::new(engine.clone()),
         texts: Arc::new(engine.clone()),
         models: models.clone(),
+        store: Arc::new(Library::new(models.clone(), hub::sources(&config)?)),
         fallback: fallback.clone(),
         intake: intake.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

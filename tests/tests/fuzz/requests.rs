@@ -1,7 +1,11 @@
 //! Requests of clients, through the whole API: nothing panics, nothing is the server's fault, and
 //! every refusal has the shape that clients read.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use poem::{
     Endpoint, EndpointExt, Request as HttpRequest, Response, endpoint::BoxEndpoint, http::Method,
@@ -13,8 +17,10 @@ use rkllama_core::{
     Prompt, Request, Resident, Sampling, Started, TextFiles, Texts, Timings, Usage, Working,
 };
 use rkllama_http::{Browsers, Intake, Keys, Limits, Metrics};
+use rkllama_models::{Catalog, Defaults, HubConfig, Library, Sources, Store};
 use rkllama_openapi::{KeptResponses, Others, State};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::corpus::{cases, files, mutated, spliced, values};
@@ -22,7 +28,7 @@ use crate::corpus::{cases, files, mutated, spliced, values};
 const PATHS: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
 /// Of other APIs.
-const OTHER_PATHS: [&str; 14] = [
+const OTHER_PATHS: [&str; 18] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -37,6 +43,10 @@ const OTHER_PATHS: [&str; 14] = [
     "/detokenize",
     "/apply-template",
     "/generate",
+    "/api/create",
+    "/api/copy",
+    "/api/pull",
+    "/api/push",
 ];
 
 fn paths() -> impl Iterator<Item = &'static str> {
@@ -124,6 +134,7 @@ impl Models for Willing {
             runtime: None,
             pooling: None,
             query_instruction: None,
+            presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         })]
     }
@@ -152,13 +163,38 @@ fn state() -> State {
     }
 }
 
+/// A store over a folder `models` that has one model, in a folder that has nothing else.
+fn store(around: &Path) -> Library {
+    let model = around.join("models/tiny");
+    fs::create_dir_all(&model).unwrap();
+    fs::write(model.join("tiny.rkllm"), "weights").unwrap();
+    fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    let store = Store::open(around.join("models"), Defaults::default());
+    let hub = HubConfig { is_offline: true, ..HubConfig::default() };
+    let sources = Sources { chip: None, hub, catalog: Catalog::default() };
+    Library::new(Arc::new(store), sources)
+}
+
+/// Nothing came to be but in the models' folder, and no model's name is hidden.
+fn assert_tidy(around: &Path) {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names(around), ["models"]);
+    for name in names(&around.join("models")) {
+        assert!(!name.starts_with('.') || name == ".pulls" || name == ".blobs", "{name}");
+    }
+}
+
 /// All APIs.
-fn app() -> impl Endpoint<Output = Response> + 'static {
+fn app(around: &Path) -> impl Endpoint<Output = Response> + 'static {
     let intake = Intake::new(Limits::default());
     let others = rkllama_compat::State {
         engine: Arc::new(Willing),
         texts: Arc::new(Willing),
         models: Arc::new(Willing),
+        store: Arc::new(store(around)),
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),
@@ -183,13 +219,16 @@ fn request_body(path: &str, body: &[u8]) -> u16 {
     thread_local! {
         static RUNTIME: Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        static AROUND: TempDir = tempfile::tempdir().unwrap();
         static APP: BoxEndpoint<'static, Response> =
-            app().boxed();
+            AROUND.with(|around| app(around.path()).boxed());
     }
     let asked =
         RUNTIME.with(|runtime| APP.with(|app| runtime.block_on(ask(app, path, body.to_vec()))));
     let (status, answer) = asked;
+    AROUND.with(|around| assert_tidy(around.path()));
     match status {
+        200 if answer.is_empty() => assert_eq!(path, "/api/copy"),
         // One object, or one in each line.
         200 if answer.starts_with('{') => {
             let values = serde_json::Deserializer::from_str(&answer).into_iter::<Value>();
@@ -197,7 +236,7 @@ fn request_body(path: &str, body: &[u8]) -> u16 {
         }
         200 if answer.starts_with('[') => drop(serde_json::from_str::<Value>(&answer).unwrap()),
         200 => assert!(answer.starts_with("data: ") || answer.starts_with("event: "), "{answer}"),
-        400 | 404 | 501 if OTHER_PATHS.contains(&path) => {
+        400 | 404 | 501 | 502 if OTHER_PATHS.contains(&path) => {
             let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].take();
             let words = error["message"].as_str().or(error.as_str());
             assert!(words.is_some_and(|words| !words.is_empty()), "{answer}");

@@ -52,6 +52,11 @@ impl fmt::Display for Chip {
     }
 }
 
+/// The chip of this machine, by its own clocks too.
+pub(crate) fn of(root: &Root) -> Option<Chip> {
+    read(root, super::devfreq::npu(root).as_ref().map(|npu| npu.name.as_str()))
+}
+
 /// What the board's maker calls it.
 pub(super) fn board_name(root: &Root) -> Option<String> {
     let name = root.text("/proc/device-tree/model").ok()?;

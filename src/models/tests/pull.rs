@@ -581,13 +581,29 @@ async fn a_short_name_stands_for_a_repository() {
 #[rstest]
 #[case::other_chip("other:1b", "rk3588")]
 #[case::unknown("nobody", "small:1b")]
-#[case::empty("", "small:1b")]
 #[tokio::test]
 async fn a_name_that_stands_for_nothing_is_absent(#[case] source: &str, #[case] part: &str) {
     let bench = Bench::with_catalog(Some("rk3588"), CATALOG, &[]).await;
     let reason = absent(bench.pull(source).await);
     assert!(reason.contains(part) && reason.contains("organisation/name"), "{reason}");
     assert_eq!(bench.asked().await, [""; 0]);
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::parent("..")]
+#[case::blank("small 1b")]
+#[case::nul("small\0")]
+#[case::absolute("/org/repo")]
+#[case::leads_out("org/repo/../../x.rkllm")]
+#[case::other_hub("https://example.com/org/repo")]
+#[case::gguf("org/repo/x.gguf")]
+#[tokio::test]
+async fn what_can_be_no_name_is_refused_before_anything_else(#[case] source: &str) {
+    let bench = Bench::with_catalog(Some("rk3588"), CATALOG, &[]).await;
+    let first = within(bench.begin(source).next()).await;
+    assert!(matches!(first, Some(Err(StoreError::Name { .. }))), "{first:?}");
+    assert_eq!((bench.asked().await.len(), bench.names("").len()), (0, 0));
 }
 
 #[rstest]

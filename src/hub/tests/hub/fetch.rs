@@ -101,10 +101,17 @@ async fn a_file_that_is_there_and_right_asks_nothing() {
 async fn a_file_that_is_there_and_wrong_is_replaced() {
     let content = content(1000);
     let server = server(Ranges(content.clone())).await;
-    for wrong in [vec![0; 1000], content[..999].to_vec()] {
+    let (long, short) = (vec![0; 1000], vec![0; 999]);
+    for (wrong, file) in [
+        (&long, large(&content)),
+        (&short, large(&content)),
+        (&short, small("model.rkllm", 1000)),
+        // Nothing tells that it is right.
+        (&long, small("model.rkllm", 0)),
+    ] {
         let target = Target::new();
         fs::write(target.path(), wrong).unwrap();
-        target.fetch(&hub(&server.uri()), &large(&content)).await.unwrap();
+        target.fetch(&hub(&server.uri()), &file).await.unwrap();
         target.assert_holds(&content);
     }
 }
@@ -223,6 +230,16 @@ async fn a_file_that_the_disk_cannot_hold_is_not_asked_for() {
             if *path == target.path() && *free_bytes > 0),
         "{error}"
     );
+    assert_eq!(target.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_that_turns_out_too_large_for_the_disk_is_not_begun() {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", i64::MAX);
+    let script = Script::start([Turn::Cut(head.into_bytes())]).await;
+    let target = Target::new();
+    let error = target.fetch(&hub(&script.endpoint), &small("a", 0)).await.unwrap_err();
+    assert!(matches!(error, HubError::Space { .. }), "{error}");
     assert_eq!(target.names(), [""; 0]);
 }
 

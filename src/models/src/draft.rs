@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rkllama_core::StoreError;
@@ -165,13 +166,17 @@ fn take_away(path: &Path) -> io::Result<()> {
 
 /// Removes what a server that was killed left in the root, unless it is too young to be surely left.
 pub(crate) fn clean_up(root: &Path) {
-    const AGE: std::time::Duration = std::time::Duration::from_secs(3600);
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let is_ours = name.to_str().is_some_and(|it| it.starts_with(NEW) || it.starts_with(GONE));
+    let is_ours = |name: &str| name.starts_with(NEW) || name.starts_with(GONE);
+    clean_up_older(root, Duration::from_secs(3600), is_ours);
+}
+
+/// Removes what is of these names and older than this.
+pub(crate) fn clean_up_older(folder: &Path, age_max: Duration, is_ours: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
         let age = modified.ok().and_then(|modified| modified.elapsed().ok());
-        if is_ours && age.is_some_and(|age| age > AGE) {
+        let is_ours = entry.file_name().to_str().is_some_and(&is_ours);
+        if is_ours && age.is_some_and(|age| age > age_max) {
             let left = take_away(&entry.path());
             tracing::info!(path = %entry.path().display(), ok = left.is_ok(), "removed a leftover");
         }

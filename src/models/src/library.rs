@@ -60,6 +60,7 @@ impl Library {
     pub fn new(store: Arc<Store>, sources: Sources) -> Self {
         let blobs = Blobs::below(store.root());
         clean_up(store.root());
+        pull::clean_up(store.root());
         blobs.clean_up();
         let hub = Hub::new(sources.hub.clone());
         let (changes, transfers) = (sync::Mutex::default(), Mutex::default());
@@ -117,7 +118,7 @@ impl Inner {
         }
         let (inner, at) = (Arc::clone(self), place.clone());
         let transfer = Arc::new(Transfer::begin(move |report| async move {
-            plan.fetch(&inner.hub, &at, &report).await?;
+            plan.fetch(&inner.hub, &inner.store, &at, &report).await?;
             report.writing();
             let install = move |inner: &Self| plan.install(&inner.store, at);
             inner.change(install).await

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rkllama_core::{ModelState, Pull, Source, StoreError};
@@ -10,7 +11,7 @@ use rkllama_hub::{Hub, HubError, RemoteFile, Repository};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    draft::{Draft, disk},
+    draft::{Draft, clean_up_older, disk},
     files::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WEIGHTS_EXTENSION},
     folder::{TOKENIZER, stated, text_file},
     library::Sources,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Where downloads are kept until they are whole.
 const STAGING: &str = ".pulls";
+/// How long a download that nobody goes on with is kept.
+const STAGED_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
 /// What chips call themselves in the names of files.
 const CHIPS: [&str; 5] = ["rk3588", "rk3576", "rk3562", "rk3566", "rv1126"];
 
@@ -56,8 +59,20 @@ fn hub_error(error: HubError) -> StoreError {
         HubError::Unauthorized { .. } | HubError::Gated { .. } => StoreError::Forbidden { reason },
         HubError::Space { .. } => StoreError::Space { reason },
         HubError::Disk { .. } => StoreError::Disk { reason },
-        _ => StoreError::Hub { reason },
+        HubError::Offline
+        | HubError::RateLimited { .. }
+        | HubError::Refused { .. }
+        | HubError::Unreachable { .. }
+        | HubError::Mismatch { .. }
+        | HubError::Size { .. }
+        | HubError::TooLarge { .. }
+        | HubError::Malformed { .. } => StoreError::Hub { reason },
     }
+}
+
+/// Removes downloads that broke off long ago.
+pub(crate) fn clean_up(root: &Path) {
+    clean_up_older(&root.join(STAGING), STAGED_MAX, |_| true);
 }
 
 /// Refuses what cannot be the name of anything.
@@ -111,13 +126,18 @@ impl Plan {
         };
         let folder = folder_of(store, &name)?;
         let settings = said_there(hub, &repository).await?;
-        let asked = [pull.tokenizer.as_deref(), entry.and_then(|entry| entry.tokenizer.as_deref())];
-        let others = [settings.base_repository.as_deref()];
-        let others = asked.into_iter().chain(others).flatten().map(str::to_owned);
-        let others: Vec<String> = others.chain(repository.base_models.iter().cloned()).collect();
-        let is_first = pull.tokenizer.is_none();
-        let own = Some(&repository).filter(|_| is_first);
-        let small = small_of(hub, own, &weights.path, &others).await?;
+        let asked = match &pull.tokenizer {
+            Some(name) => Some(tokenizers(hub, name).await?),
+            None => None,
+        };
+        let of_entry = entry.and_then(|entry| entry.tokenizer.as_deref());
+        let others = of_entry.into_iter().chain(settings.base_repository.as_deref());
+        let others = others.chain(repository.base_models.iter().map(String::as_str));
+        let others: Vec<String> = others.map(str::to_owned).collect();
+        let beside = weights.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let near: Vec<(&Repository, &str)> =
+            asked.iter().map(|asked| (asked, "")).chain([(&repository, beside)]).collect();
+        let small = small_of(hub, &near, &others).await?;
         let plan = Self { repository, weights, small, settings, folder };
         plan.check_place(store)?;
         Ok(plan)
@@ -185,9 +205,11 @@ impl Plan {
     pub(crate) async fn fetch(
         &self,
         hub: &Hub,
+        store: &Store,
         staging: &Path,
         report: &Report,
     ) -> Result<(), StoreError> {
+        let there = store.folder_like(&names::id_of(&self.folder)).map(|there| there.path.clone());
         fs::create_dir_all(staging).map_err(|error| disk(staging, &error))?;
         self.check_space(staging)?;
         let small = self.small.iter().map(|small| (small.name, &small.repository, &small.file));
@@ -200,6 +222,13 @@ impl Plan {
                 completed: 0,
             });
             let path = staging.join(name);
+            if let Some(same) = there.as_deref().map(|there| there.join(name))
+                && file.sha256.is_some()
+                && same.metadata().is_ok_and(|same| same.len() == file.bytes)
+            {
+                // Compared before it is used, and fetched where it is another after all.
+                let _ = fs::hard_link(same, &path);
+            }
             let mut tell = |bytes| report.completed(bytes);
             hub.fetch(repository, file, &path, &mut tell).await.map_err(hub_error)?;
         }
@@ -236,8 +265,11 @@ impl Plan {
             Settings { file: Some(PathBuf::from(self.weights_name())), ..Settings::default() };
         settings.presets.source = Some(self.source());
         settings.presets.licenses = self.repository.license.iter().cloned().collect();
-        let mut settings = settings.or(self.settings.clone());
-        settings.aliases.clear();
+        // Of a model that is replaced by a newer one of itself, what its owner wrote stays.
+        let own = store.folder_like(&names::id_of(&self.folder));
+        let own = own.and_then(|own| stated(&own.path).ok()).unwrap_or_default();
+        let theirs = Settings { aliases: Vec::new(), ..self.settings.clone() };
+        let settings = settings.or(own).or(theirs);
         draft.describe(&settings)?;
         draft.install(&self.folder, store.folder_like(&names::id_of(&self.folder)).is_some())?;
         store.rescan();
@@ -342,23 +374,37 @@ async fn said_there(hub: &Hub, repository: &Repository) -> Result<Settings, Stor
     Ok(settings)
 }
 
-/// The files about text: from the repository itself, what it lacks from the others in turn.
+/// The repository that a client wants the tokenizer from.
+async fn tokenizers(hub: &Hub, name: &str) -> Result<Repository, StoreError> {
+    let refused = || StoreError::Refused {
+        reason: format!("the tokenizer's repository {name:?} is not written organisation/name"),
+    };
+    let reference = reference::parse(name)?.filter(|it| it.file.is_none()).ok_or_else(refused)?;
+    let repository = hub.repository(&reference.repository, reference.revision.as_deref()).await;
+    let repository = repository.map_err(hub_error)?;
+    let mut found = Vec::new();
+    take_small(&mut found, &repository, "");
+    match found.iter().any(|small| small.name == TOKENIZER) {
+        true => Ok(repository),
+        false => Err(StoreError::Absent { reason: format!("no {TOKENIZER} in {}", repository.id) }),
+    }
+}
+
+/// The files about text: from the repositories that are known, each with the folder in which to look
+/// first, what they lack from the others in turn.
 async fn small_of(
     hub: &Hub,
-    own: Option<&Repository>,
-    weights: &str,
+    near: &[(&Repository, &str)],
     others: &[String],
 ) -> Result<Vec<Small>, StoreError> {
     let mut found: Vec<Small> = Vec::new();
-    let beside = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
-    if let Some(own) = own {
-        take_small(&mut found, own, beside);
+    for (repository, beside) in near {
+        take_small(&mut found, repository, beside);
     }
+    let mut asked: Vec<&str> = near.iter().map(|(repository, _)| repository.id.as_str()).collect();
     let mut failed = None;
-    let mut asked: Vec<&String> = Vec::new();
     for other in others {
-        let is_own = own.is_some_and(|own| own.id == *other);
-        if found.len() == small_files().count() || is_own || asked.contains(&other) {
+        if found.len() == small_files().count() || asked.contains(&other.as_str()) {
             continue;
         }
         asked.push(other);
@@ -378,12 +424,7 @@ async fn small_of(
         None => Err(StoreError::Absent {
             reason: format!(
                 "no {TOKENIZER} in {}: name the repository of the model's makers as the tokenizer's",
-                own.map(|own| &own.id)
-                    .into_iter()
-                    .chain(asked)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                asked.join(", ")
             ),
         }),
     }
@@ -428,7 +469,7 @@ pub(crate) async fn complete(
             ),
         });
     }
-    let small = small_of(hub, None, "", &others).await?;
+    let small = small_of(hub, &[], &others).await?;
     let mut names = Vec::new();
     for Small { name, repository, file } in small {
         if text_file(folder, name).is_file() {

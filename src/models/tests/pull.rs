@@ -698,6 +698,66 @@ async fn a_new_revision_takes_the_place_of_the_old() {
 }
 
 #[tokio::test]
+async fn a_new_revision_keeps_what_the_owner_wrote_and_weights_that_are_the_same() {
+    let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]))]).await;
+    bench.pull("org/repo").await.unwrap();
+    let manifest = bench.read("repo/rkllama.toml");
+    bench.write("repo/rkllama.toml", &format!("aliases = ['gpt']\nmax_tokens = 7\n{manifest}"));
+    let newer = Repo::of(&["x.rkllm"]).with("tokenizer_config.json", "{}").commit("c0ffef");
+    bench.show("org/repo", newer);
+    bench.pull("org/repo").await.unwrap();
+    let model = bench.model("gpt");
+    assert_eq!((model.id.as_str(), model.tokens_max), ("repo", Some(7)));
+    assert_eq!(model.presets.source.as_ref().unwrap().revision, "c0ffef");
+    assert_eq!(bench.read("repo/x.rkllm"), "weights x.rkllm");
+    assert_eq!(bench.read("repo/tokenizer_config.json"), "{}");
+    assert_eq!(bench.weights_asked().await, 1);
+}
+
+/// As large as before and another all the same: the old one is not written into.
+#[tokio::test]
+async fn weights_that_only_look_the_same_are_fetched() {
+    let bench = Bench::new(
+        None,
+        &[("org/repo", Repo::new().with("tokenizer.json", "T").with("x.rkllm", "old"))],
+    )
+    .await;
+    bench.pull("org/repo").await.unwrap();
+    let copy = bench.at("copy");
+    fs::hard_link(bench.at("repo/x.rkllm"), &copy).unwrap();
+    let newer = Repo::new().with("tokenizer.json", "T").with("x.rkllm", "new").commit("c0ffef");
+    bench.show("org/repo", newer);
+    bench.pull("org/repo").await.unwrap();
+    assert_eq!((bench.read("repo/x.rkllm"), bench.read("copy")), ("new".into(), "old".into()));
+}
+
+#[tokio::test]
+async fn a_tokenizer_that_is_asked_for_and_not_there_is_told() {
+    let repo = Repo::of(&["x.rkllm"]);
+    let bare = Repo::new().with("README.md", "");
+    let bench = Bench::new(None, &[("org/repo", repo), ("org/bare", bare)]).await;
+    assert!(absent(bench.pull_with("org/repo", "org/nothing").await).contains("org/nothing"));
+    assert!(absent(bench.pull_with("org/repo", "hf.co/org/bare").await).contains("org/bare"));
+    let wrong = bench.pull_with("org/repo", "bare").await;
+    assert!(matches!(wrong, Err(StoreError::Refused { .. })), "{wrong:?}");
+    assert_eq!(bench.weights_asked().await, 0);
+}
+
+#[tokio::test]
+async fn downloads_that_broke_off_long_ago_are_removed_at_the_start() {
+    let bench = Bench::new(None, &[]).await;
+    for (name, days) in [("old", 15), ("young", 13)] {
+        bench.write(&format!(".pulls/{name}/x.rkllm.part"), "half");
+        let written = std::time::SystemTime::now() - Duration::from_secs(days * 86_400);
+        fs::File::open(bench.at(&format!(".pulls/{name}"))).unwrap().set_modified(written).unwrap();
+    }
+    let hub = HubConfig { is_offline: true, ..HubConfig::default() };
+    let sources = Sources { chip: None, hub, catalog: Catalog::default() };
+    Library::new(Arc::clone(&bench.store), sources);
+    assert_eq!(bench.names(".pulls"), ["young"]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_makes_no_model() {
     let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]).damaged())]).await;
     let pulled = bench.pull("org/repo").await;

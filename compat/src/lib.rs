@@ -13,6 +13,7 @@ pub mod llama_server;
 mod messages;
 mod names;
 pub mod ollama;
+pub mod rerank;
 mod run;
 
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct State {
     pub intake: Intake,
     /// The server's version.
     pub version: String,
+    /// Whether routes for those who look for faults are there.
+    pub debug: bool,
 }
 
 /// All operations.
@@ -46,6 +49,7 @@ pub type Operations = (
     anthropic::AnthropicApi,
     llama_server::LlamaServerApi,
     legacy::LegacyApi,
+    rerank::RerankApi,
 );
 
 /// All operations at work.
@@ -55,7 +59,8 @@ pub fn operations(state: State) -> Operations {
         ollama::OllamaStoreApi::new(state.clone()),
         anthropic::AnthropicApi::new(state.clone()),
         llama_server::LlamaServerApi::new(state.clone()),
-        legacy::LegacyApi::new(state),
+        legacy::LegacyApi::new(state.clone()),
+        rerank::RerankApi::new(state),
     )
 }
 
@@ -65,7 +70,7 @@ pub fn shapes() -> Vec<(&'static str, Box<dyn ErrorShape>)> {
         ("/api", Box::new(ollama::OllamaShape)),
         ("/v1/messages", Box::new(anthropic::AnthropicShape)),
     ];
-    for path in llama_server::PATHS {
+    for path in llama_server::PATHS.into_iter().chain(rerank::PATHS) {
         shapes.push((path, Box::new(llama_server::LlamaServerShape)));
     }
     for path in legacy::PATHS {

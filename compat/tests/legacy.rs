@@ -145,6 +145,9 @@ async fn fetching_and_removing() {
         (Method::DELETE, "/rm", r#"{"model": "tiny"}"#),
         (Method::GET, "/current_model", ""),
         (Method::POST, "/rm", r#"{"model": "bert"}"#),
+        (Method::POST, "/api/debug", r#"{"stream_data": "{\"response\": \"\", \"done\": true}"}"#),
+        (Method::POST, "/api/debug", r#"{"stream_data": "x"}"#),
+        (Method::POST, "/api/debug", "{}"),
     ] {
         all.push(told(&client, method, path, body).await);
     }

@@ -14,10 +14,10 @@ mod failure;
 mod fields;
 mod kept;
 mod operations;
+mod paths;
 mod readiness;
 mod refusal;
 mod shape;
-mod slashes;
 pub mod wire;
 
 use std::sync::Arc;
@@ -122,14 +122,15 @@ pub fn app_with<T: OpenApi + 'static>(
     let routes = RouteTable::of::<(Operations, T)>().page("/docs").page("/docs/{file}");
     let routes = DOCUMENT_PAGES.into_iter().fold(routes, RouteTable::page);
     let [json, yaml] = DOCUMENT_PAGES;
-    Route::new()
+    let app = Route::new()
         .at(json, get(document::page("application/json", document::<T>())))
         .at(yaml, get(document::page("application/yaml", document_yaml::<T>())))
         .nest("/docs", SwaggerUi::new(json))
-        .nest("/", slashes::EncodeSlashes::new(operations))
+        .nest("/", operations)
         .data(intake)
         .with(guard)
         .with(Shaped::new(OpenAiShape, others.shapes, routes))
         .with(browsers)
-        .with(Observe::new(metrics))
+        .with(Observe::new(metrics));
+    paths::Meant::new(app)
 }

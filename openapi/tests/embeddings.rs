@@ -161,7 +161,8 @@ async fn refusals() {
 async fn the_fallback_is_the_one_for_embeddings() {
     let models = || ListedModels::of([model("tiny"), model("other"), model("embedder")]);
     let of = |name: &str| ArcSwapOption::from_pointee(name.to_owned());
-    let fallback = Arc::new(Fallbacks { chat: of("tiny"), embed: of("embedder") });
+    let fallback =
+        Arc::new(Fallbacks { chat: of("tiny"), embed: of("embedder"), ..Fallbacks::default() });
     for (asked, used) in [(json!("text-embedding-3-small"), "embedder"), (json!("tiny"), "tiny")] {
         let engine = engine(Ok(vec![vector()]));
         let fallback = Arc::clone(&fallback);

@@ -4,6 +4,7 @@
 //! beside it is nobody's business.
 
 mod answer;
+mod debug;
 mod page;
 mod store;
 pub mod wire;
@@ -19,8 +20,8 @@ use rkllama_core::{EngineError, KeepAlive, Model, ModelError, StoreError};
 use rkllama_http::{ApiError, ApiJson, Caller, ErrorShape, Failure, Fault, Statuses, Trouble};
 
 use self::wire::{
-    CurrentModel, Done, ErrorBody, GenerateRequest, ListObject, LoadRequest, ModelData,
-    ModelObject, Models, PullRequest, RemoveRequest, Welcome,
+    CurrentModel, DebugRequest, Debugged, Done, ErrorBody, GenerateRequest, ListObject,
+    LoadRequest, ModelData, ModelObject, Models, PullRequest, RemoveRequest, Welcome,
 };
 use crate::{
     State,
@@ -156,6 +157,15 @@ impl Statuses for AnswerStatuses {
     const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500, 503];
 }
 
+/// The statuses with which a look at an answer fails.
+struct ApiStatuses;
+
+impl Statuses for ApiStatuses {
+    type Body = ollama::wire::ErrorBody;
+    const STATUSES: &'static [u16] = &[400, 401, 404, 408, 413, 429, 500];
+    const NOT_FOUND: &'static str = "The server was started without `--debug`.";
+}
+
 /// The statuses with which a question about the server fails.
 struct ListStatuses;
 
@@ -235,6 +245,13 @@ enum GenerateReply {
 }
 
 #[derive(ApiResponse)]
+enum DebugReply {
+    /// What is wrong, if anything is.
+    #[oai(status = 200)]
+    Ok(ApiJson<Debugged>),
+}
+
+#[derive(ApiResponse)]
 enum PullReply {
     /// What comes, as it comes.
     #[oai(status = 200)]
@@ -285,7 +302,7 @@ impl LegacyApi {
             self.release();
         }
         ollama::remove(&self.state, model).await.map_err(of_store)?;
-        Ok(done("The model has been successfully deleted!"))
+        Ok(done("The model has been successfully deleted."))
     }
 }
 
@@ -411,6 +428,22 @@ impl LegacyApi {
         _caller: Caller,
     ) -> Result<CurrentModelsReply, Failure<ListStatuses>> {
         Ok(CurrentModelsReply::Ok(ApiJson(ollama::processes(&self.state))))
+    }
+
+    /// Look at an answer that a client has received
+    ///
+    /// Only where the server was started with `--debug`; elsewhere there is no such route.
+    #[oai(path = "/api/debug", method = "post", operation_id = "legacyDebug", tag = "Tag::Legacy")]
+    async fn debug(
+        &self,
+        _caller: Caller,
+        body: ApiJson<DebugRequest>,
+    ) -> Result<DebugReply, Failure<ApiStatuses>> {
+        if !self.state.debug {
+            return Err(ollama::no_route().into());
+        }
+        let lines = body.0.stream_data.ok_or_else(|| ollama::bad("stream_data is required"))?;
+        Ok(DebugReply::Ok(ApiJson(debug::examine(&lines))))
     }
 
     /// Fetch a model

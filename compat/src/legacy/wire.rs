@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Messages {
     }
 }
 
-read_from_object!(LoadRequest, GenerateRequest, PullRequest, RemoveRequest);
+read_from_object!(DebugRequest, LoadRequest, GenerateRequest, PullRequest, RemoveRequest);
 
 /// Always `rkllm_chat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
@@ -280,4 +280,37 @@ impl Example for RemoveRequest {
     fn example() -> Self {
         Self { model: Some("demo-copy".to_owned()) }
     }
+}
+
+/// An answer that a client has received, to be looked at.
+#[derive(Debug, Clone, Default, Object, Deserialize)]
+#[serde(remote = "Self")]
+#[oai(rename = "LegacyDebugRequest", example, skip_serializing_if_is_none)]
+pub struct DebugRequest {
+    /// The lines of `/api/generate` or `/api/chat`, as they came.
+    #[oai(nullable)]
+    pub stream_data: Option<String>,
+}
+
+impl Example for DebugRequest {
+    fn example() -> Self {
+        Self { stream_data: Some("{\"response\":\"Hi\",\"done\":true}\n".to_owned()) }
+    }
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "LegacyDebug", skip_serializing_if_is_none)]
+pub struct Debugged {
+    /// `ok` or `error`.
+    pub status: String,
+    /// That all is well, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What is wrong, line by line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issues: Option<Vec<String>>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommendation: Option<String>,
 }

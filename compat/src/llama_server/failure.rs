@@ -71,12 +71,12 @@ fn of(status: StatusCode, words: impl Into<String>) -> ApiError {
 }
 
 /// A field is at fault.
-pub(super) fn bad(field: &str, words: impl AsRef<str>) -> ApiError {
+pub(crate) fn bad(field: &str, words: impl AsRef<str>) -> ApiError {
     of(StatusCode::BAD_REQUEST, format!("{field}: {}", words.as_ref())).param(field)
 }
 
 /// The model cannot do it.
-pub(super) fn not_supported(words: &str) -> ApiError {
+pub(crate) fn not_supported(words: &str) -> ApiError {
     of(StatusCode::NOT_IMPLEMENTED, words)
 }
 
@@ -91,7 +91,7 @@ pub(super) fn no_slot() -> ApiError {
 }
 
 /// No model answers.
-pub(super) fn unresolved(unresolved: Unresolved) -> ApiError {
+pub(crate) fn unresolved(unresolved: Unresolved) -> ApiError {
     match unresolved {
         Unresolved::Unnamed => bad("model", "model name is missing from the request"),
         Unresolved::Model(error) => model(error),
@@ -114,7 +114,7 @@ fn model(error: ModelError) -> ApiError {
 }
 
 /// The answer to an error of the engine.
-pub(super) fn engine(error: EngineError) -> ApiError {
+pub(crate) fn engine(error: EngineError) -> ApiError {
     let (words, trouble) = (error.to_string(), Trouble::from(&error));
     match error {
         EngineError::Model(error) => model(error),

@@ -12,11 +12,11 @@ use rkllama_http::{ApiError, ApiJson, Caller, Failure, Sse, Statuses};
 
 use self::{
     completion::Task,
-    failure::bad,
     wire::{
         AppliedTemplate, ApplyTemplateRequest, Completion, CompletionRequest, DefaultSettings,
         DetokenizeRequest, Detokenized, Embedding, EmbeddingContent, EmbeddingRequest, ErrorBody,
-        Health, Modalities, Piece, Props, Slot, TemplateCaps, Token, TokenizeRequest, Tokens,
+        Health, Modalities, Piece, Props, ServerVersion, Slot, TemplateCaps, Token,
+        TokenizeRequest, Tokens,
     },
 };
 use crate::{
@@ -27,9 +27,10 @@ use crate::{
 };
 
 pub use failure::LlamaServerShape;
+pub(crate) use failure::{bad, engine, not_supported, unresolved};
 
 /// The beginnings of its paths.
-pub(crate) const PATHS: [&str; 9] = [
+pub(crate) const PATHS: [&str; 10] = [
     "/completion",
     "/infill",
     "/embedding",
@@ -39,6 +40,7 @@ pub(crate) const PATHS: [&str; 9] = [
     "/props",
     "/slots",
     "/v1/health",
+    "/version",
 ];
 /// Most tokens that are told with their texts: each is looked up by itself.
 const PIECES_MAX: usize = 4096;
@@ -81,6 +83,14 @@ impl Statuses for ServerStatuses {
     const STATUSES: &'static [u16] = &[500, 503];
 }
 
+/// The statuses with which a question about nothing fails.
+struct KeyedStatuses;
+
+impl Statuses for KeyedStatuses {
+    type Body = ErrorBody;
+    const STATUSES: &'static [u16] = &[401, 429, 500];
+}
+
 /// An answer, whole or as events.
 #[derive(ResponseContent)]
 enum CompletionContent {
@@ -105,6 +115,13 @@ enum HealthReply {
     /// The server can answer.
     #[oai(status = 200)]
     Ok(ApiJson<Health>),
+}
+
+#[derive(ApiResponse)]
+enum VersionReply {
+    /// The version.
+    #[oai(status = 200)]
+    Ok(ApiJson<ServerVersion>),
 }
 
 #[derive(ApiResponse)]
@@ -398,10 +415,21 @@ impl LlamaServerApi {
                 supports_tool_calls: traits.tools,
                 supports_system_role: true,
             },
+            bos_token: traits.bos_token.clone().unwrap_or_default(),
+            eos_token: traits.eos_token.clone().unwrap_or_default(),
             build_info: format!("rkllama {}", self.state.version),
             is_sleeping: !residents.iter().any(|resident| resident.model == model.id),
         };
         Ok(PropsReply::Ok(ApiJson(Box::new(props))))
+    }
+
+    /// Ask for the version
+    ///
+    /// As vLLM's clients do.
+    #[oai(path = "/version", method = "get", operation_id = "getVersion", tag = "Tag::LlamaServer")]
+    async fn version(&self, _caller: Caller) -> Result<VersionReply, Failure<KeyedStatuses>> {
+        let version = self.state.version.clone();
+        Ok(VersionReply::Ok(ApiJson(ServerVersion { version })))
     }
 
     /// List the models that are loaded, as slots

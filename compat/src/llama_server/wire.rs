@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::messages::{PlainMessage, PlainTool};
 
+/// The server's version, where vLLM's clients ask for it.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "ServerVersion")]
+pub struct ServerVersion {
+    /// `x.y.z`.
+    pub version: String,
+}
+
 /// A text to be gone on from, or a gap to be filled.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
 #[serde(remote = "Self")]
@@ -240,6 +248,10 @@ pub struct Props {
     pub chat_template: String,
     /// What the template knows.
     pub chat_template_caps: TemplateCaps,
+    /// The token that begins a text; empty where the tokenizer has none.
+    pub bos_token: String,
+    /// The token that ends one; empty where the tokenizer has none.
+    pub eos_token: String,
     /// The server's name and version.
     pub build_info: String,
     /// Whether the model is not loaded.

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
@@ -136,6 +137,8 @@ pub(super) fn show(
     Ok(Show {
         modelfile: modelfile(model, &template, &parameters),
         license: (!presets.licenses.is_empty()).then(|| presets.licenses.join("\n")),
+        origins: Some(presets.origins.iter().cloned().collect())
+            .filter(|origins: &BTreeMap<_, _>| !origins.is_empty()),
         system: presets.system.clone(),
         messages: Some(messages.collect()).filter(|messages: &Vec<_>| !messages.is_empty()),
         parameters: (!lines.is_empty()).then(|| lines.join("\n")),
@@ -265,6 +268,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: false,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,

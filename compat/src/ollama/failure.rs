@@ -17,9 +17,7 @@ pub struct OllamaShape;
 impl ErrorShape for OllamaShape {
     fn error(&self, fault: Fault) -> ApiError {
         match fault {
-            Fault::UnknownRoute { .. } => {
-                error(StatusCode::NOT_FOUND, "404 page not found").code(PLAIN_TEXT)
-            }
+            Fault::UnknownRoute { .. } => no_route(),
             Fault::WrongMethod { allow, .. } => {
                 let words = "405 method not allowed";
                 error(StatusCode::METHOD_NOT_ALLOWED, words).code(PLAIN_TEXT).allowing(&allow)
@@ -57,8 +55,13 @@ pub(super) fn error(status: StatusCode, words: impl Into<String>) -> ApiError {
 }
 
 /// The request is at fault.
-pub(super) fn bad(words: impl Into<String>) -> ApiError {
+pub(crate) fn bad(words: impl Into<String>) -> ApiError {
     error(StatusCode::BAD_REQUEST, words)
+}
+
+/// There is no such route.
+pub(crate) fn no_route() -> ApiError {
+    error(StatusCode::NOT_FOUND, "404 page not found").code(PLAIN_TEXT)
 }
 
 /// There is no such model.
@@ -87,7 +90,7 @@ pub(super) fn model(failed: ModelError) -> ApiError {
 }
 
 /// The answer to an error of the engine.
-pub(super) fn engine(failed: EngineError) -> ApiError {
+pub(crate) fn engine(failed: EngineError) -> ApiError {
     let (words, trouble) = (failed.to_string(), Trouble::from(&failed));
     match failed {
         EngineError::Model(failed) => model(failed),

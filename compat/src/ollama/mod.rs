@@ -21,12 +21,12 @@ use std::{sync::Arc, time::Instant};
 
 use poem::http::HeaderMap;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags};
+use rkllama_core::Model;
 use rkllama_http::{ApiError, ApiJson, Caller, Failure, Ndjson, OwnJson, Statuses};
 
 use self::{
     answer::{Answered, ChatLines, Envelope, GenerateLines, Lines},
     convert::{Named, Task},
-    failure::bad,
     wire::{
         ChatLine, ChatRequest, Cloud, DoneReason, EmbedAnswer, EmbedRequest, EmbeddingsAnswer,
         EmbeddingsRequest, ErrorBody, GenerateLine, GenerateRequest, Processes, Show, ShowRequest,
@@ -37,6 +37,7 @@ use crate::{State, run::named};
 
 pub(crate) use describe::processes;
 pub use failure::OllamaShape;
+pub(crate) use failure::{bad, engine, no_route};
 pub(crate) use options::{Options, format};
 pub use store::OllamaStoreApi;
 pub(crate) use store::remove;
@@ -160,6 +161,13 @@ enum StatusReply {
     /// The status.
     #[oai(status = 200)]
     Ok(ApiJson<Status>),
+}
+
+/// The model of this name.
+pub(crate) fn model_of(state: &State, name: Option<String>) -> Result<Arc<Model>, ApiError> {
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(|| bad("model is required"))?;
+    let found = Named::find(state, name, |name| format!("model '{name}' not found"));
+    found.map(|found| found.model)
 }
 
 impl OllamaApi {

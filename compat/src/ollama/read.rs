@@ -268,6 +268,7 @@ impl ReadBody for CreateRequest {
                 from: fields.text("from")?,
                 files: fields.map("files")?,
                 adapters: fields.map("adapters")?,
+                modelfile: fields.text("modelfile")?,
                 template: fields.text("template")?,
                 license: license.transpose()?,
                 system: fields.text("system")?,

@@ -8,6 +8,7 @@ use poem::Body;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, param::Path};
 use rkllama_core::{
     Creation, Digest, Message, Model, ModelError, Pull, Role, Step, Steps, StoreError, Upload,
+    is_jinja,
 };
 use rkllama_http::{
     ApiError, ApiJson, Caller, Failure, FileBody, Ndjson, OwnJson, Statuses, Trouble,
@@ -315,16 +316,18 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
     let files = wire.files.unwrap_or_default();
     let files = files.into_iter().map(|(path, digest)| Ok((path, digest_of(&digest)?)));
     let files: Vec<(String, Digest)> = files.collect::<Result<_, ApiError>>()?;
-    if from.is_none() && files.is_empty() {
+    let modelfile = said(wire.modelfile);
+    if from.is_none() && files.is_empty() && modelfile.is_none() {
         let words = "neither 'from' or 'files' was specified";
         return Err(bad(if has_files { "unknown type" } else { words }));
     }
     let template = said(wire.template);
-    if let Some(template) = &template
-        && !template.contains("{%")
-        && !template.contains("messages")
-    {
-        template::check_only(template).map_err(|error| bad(format!("template error: {error}")))?;
+    if let Some(template) = &template {
+        let checked = match is_jinja(template) {
+            true => state.texts.check_template(template),
+            false => template::check_only(template),
+        };
+        checked.map_err(|error| bad(format!("template error: {error}")))?;
     }
     let licenses = match wire.license {
         None => Vec::new(),
@@ -336,6 +339,7 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
         name,
         from,
         files,
+        modelfile,
         system: wire.system,
         template,
         licenses: licenses.into_iter().filter(|license| !license.is_empty()).collect(),

@@ -100,6 +100,9 @@ pub struct CreateRequest {
     /// Refused with 400: adapters are not supported.
     #[oai(nullable)]
     pub adapters: Option<BTreeMap<String, String>>,
+    /// A Modelfile, as old scripts send it: what it says counts where the other fields say nothing.
+    #[oai(nullable)]
+    pub modelfile: Option<String>,
     /// The chat template, in Jinja; or in Go's language, which then counts on `/api/generate` and
     /// `/api/chat` alone.
     #[oai(nullable)]

@@ -1,5 +1,7 @@
 //! The wire types: what Ollama's clients send and get. `///` comments here are published.
 
+use std::collections::BTreeMap;
+
 use poem_openapi::{Enum, Object, types::Example};
 use rkllama_http::{JsonObject, JsonValue, document_one_of};
 use serde::{Deserialize, Serialize};
@@ -614,6 +616,10 @@ pub struct Show {
     pub parameters: Option<String>,
     /// Its chat template.
     pub template: String,
+    /// Where each of its parameters is said: a file's name. What is not here is nobody's word but
+    /// this server's. Ollama does not have this field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origins: Option<BTreeMap<String, String>>,
     /// Its licences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,

@@ -38,6 +38,9 @@ pub(crate) struct World {
     /// `load tiny Forever`, `unload tiny`.
     pub(crate) moved: Mutex<Vec<String>>,
     pub(crate) store: Arc<store::PlayedStore>,
+    pub(crate) rerank_error: Option<EngineError>,
+    /// Query, documents and instruction, in words.
+    pub(crate) reranked: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -52,6 +55,8 @@ impl World {
             asked: Mutex::default(),
             moved: Mutex::default(),
             store: Arc::default(),
+            rerank_error: None,
+            reranked: Mutex::default(),
         }
     }
 
@@ -148,6 +153,22 @@ impl Engine for Playing {
         Box::pin(futures_util::stream::iter(self.0.script.clone()))
     }
 
+    fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
+        let score = |(at, document): (usize, &String)| rkllama_core::Relevance {
+            // As good as it is short.
+            score: 1.0 / document.len() as f64,
+            tokens: 10 + u32::try_from(at).unwrap(),
+        };
+        let found = request.documents.iter().enumerate().map(score).collect();
+        let error = self.0.rerank_error.clone();
+        self.0
+            .reranked
+            .lock()
+            .unwrap()
+            .push(format!("{} {:?} {:?}", request.query, request.documents, request.instruction));
+        Box::pin(async move { error.map_or(Ok(found), Err) })
+    }
+
     fn embed(&self, _: EmbedRequest) -> Embeddings {
         let embeddings = self.0.embeddings.clone();
         Box::pin(async move { embeddings })
@@ -198,6 +219,10 @@ impl Texts for Playing {
         Box::pin(async { Ok(vec![7, 8]) })
     }
 
+    fn check_template(&self, source: &str) -> Result<(), String> {
+        if source.contains("{% bad") { Err("unknown tag `bad`".to_owned()) } else { Ok(()) }
+    }
+
     fn tokenize(&self, _: Arc<Model>, text: String, cutting: Cutting) -> Working<Vec<i32>> {
         let first = cutting.add_special.then_some(1);
         let tokens = first.into_iter().chain(text.chars().map(|c| c as i32)).collect();
@@ -245,6 +270,7 @@ fn model(id: &str, created_s: u64) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        reranks: false,
         query_instruction: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
@@ -261,7 +287,8 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
     let bert = Model { pooling: Some(Pooling::Last), ..model("bert", 1_700_000_000) };
     let reason = "tokenizer.json is missing".to_owned();
     let broken = Model { state: ModelState::Incomplete(reason), ..model("broken", 1_600_000_000) };
-    let models = [bert, broken, model("tiny", 1_800_000_000)];
+    let ranker = Model { reranks: true, ..model("ranker", 1_500_000_000) };
+    let models = [bert, broken, ranker, model("tiny", 1_800_000_000)];
     let models = Arc::new(Listed(models.into_iter().map(Arc::new).collect()));
     let limits = Limits { heartbeat: Duration::from_millis(50), ..Limits::default() };
     let intake = Intake::new(limits);
@@ -273,6 +300,7 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),
+        debug: true,
     };
     let state = rkllama_openapi::State {
         engine,

@@ -83,6 +83,10 @@ impl Engine for ScriptedEngine {
         })
     }
 
+    fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
+        unreachable!("nothing here compares texts: {request:?}")
+    }
+
     fn embed(&self, request: EmbedRequest) -> Embeddings {
         self.embed_requests.lock().unwrap().push(request);
         let embeddings = self.embeddings.clone().expect("nothing is said of vectors");
@@ -124,6 +128,8 @@ impl Texts for ScriptedTexts {
             tools: is_able,
             thinking: is_able,
             infill: is_able,
+            bos_token: None,
+            eos_token: Some("</s>".to_owned()),
             config: is_able.then(|| config.to_owned()),
         };
         Box::pin(async move { Ok(Arc::new(traits)) })
@@ -143,6 +149,10 @@ impl Texts for ScriptedTexts {
         };
         tokens.extend([1, 2, 3]);
         Box::pin(async move { Ok(tokens) })
+    }
+
+    fn check_template(&self, source: &str) -> Result<(), String> {
+        if source.contains("{% bad") { Err("unknown tag `bad`".to_owned()) } else { Ok(()) }
     }
 
     fn tokenize(&self, _: Arc<Model>, text: String, _: Cutting) -> Working<Vec<i32>> {
@@ -190,6 +200,7 @@ fn model(id: &str, created_s: u64) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        reranks: false,
         query_instruction: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
@@ -255,6 +266,7 @@ fn client_over(
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),
+        debug: true,
     };
     let openai = rkllama_openapi::State {
         engine,

@@ -91,6 +91,7 @@ async fn creating() {
         json!({"model": "m", "files": ["model.rkllm"]}),
         json!({"model": "m", "from": "able", "template": "{{ .x"}),
         json!({"model": "m", "from": "able", "template": "{{ printf .Prompt }}"}),
+        json!({"model": "m", "from": "able", "template": "{% bad %}"}),
         json!({"model": "m", "from": "able", "parameters": {"temperature": "hot"}}),
         json!({"model": "m", "from": "able", "parameters": [1]}),
         json!({"model": "m", "from": "able", "messages": [{"role": "boss", "content": "x"}]}),

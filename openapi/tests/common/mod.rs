@@ -107,6 +107,10 @@ impl Engine for ScriptedEngine {
         Box::pin(Running { steps, count: Arc::clone(&self.running) })
     }
 
+    fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
+        unreachable!("nothing here compares texts: {request:?}")
+    }
+
     fn embed(&self, request: EmbedRequest) -> Embeddings {
         self.embed_requests.lock().unwrap().push(request);
         let embeddings = self.embeddings.clone();
@@ -253,6 +257,7 @@ pub(crate) fn model(id: &str) -> Model {
         tokens_max: Some(512),
         runtime: None,
         pooling: None,
+        reranks: false,
         query_instruction: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,

@@ -10,7 +10,8 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    EmbedError, EmbedRequest, Embedding, EngineError, Event, KeepAlive, Model, Request, Working,
+    EmbedError, EmbedRequest, Embedding, EngineError, Event, KeepAlive, Model, Relevance, Request,
+    RerankRequest, Working,
 };
 
 /// A running or waiting generation. Dropping it cancels: it leaves the queue, or aborts the run.
@@ -18,6 +19,9 @@ pub type Generation = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Se
 
 /// Vectors in the making, in the order of the inputs. Dropping it cancels.
 pub type Embeddings = Pin<Box<dyn Future<Output = Result<Vec<Embedding>, EmbedError>> + Send>>;
+
+/// Relevances in the making, in the order of the documents. Dropping it cancels.
+pub type Relevances = Working<Vec<Relevance>>;
 
 /// Something that keeps the server from doing its work well, in words for its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins to read texts into vectors. Returns at once.
     fn embed(&self, request: EmbedRequest) -> Embeddings;
+
+    /// Begins to compare documents with a query. Returns at once.
+    fn rerank(&self, request: RerankRequest) -> Relevances;
 
     /// Loads a model for `client` and keeps it for as long as `keep_alive` says.
     ///

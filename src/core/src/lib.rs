@@ -14,21 +14,25 @@ mod model;
 mod observer;
 mod presets;
 mod request;
+mod rerank;
 mod sampling;
 mod store;
 mod texts;
 mod tool;
 
 pub use embedding::{EmbedError, EmbedInput, EmbedRequest, Embedding, Pooling};
-pub use engine::{Embeddings, Engine, Generation, LoadState, ModelRuntime, Problem, Resident};
+pub use engine::{
+    Embeddings, Engine, Generation, LoadState, ModelRuntime, Problem, Relevances, Resident,
+};
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
-pub use presets::{Presets, Source};
+pub use presets::{Presets, Source, is_jinja};
 pub use request::{Chat, Format, Infill, Prompt, Request};
+pub use rerank::{Relevance, RerankRequest};
 pub use sampling::Sampling;
 pub use store::{
     Creation, Digest, InvalidDigest, ModelStore, Pull, Step, Steps, StoreError, Storing, Upload,

@@ -27,6 +27,8 @@ pub struct Model {
     pub runtime: Option<String>,
     /// How it makes a vector of a text, where its manifest says that it is made for that.
     pub pooling: Option<Pooling>,
+    /// Whether it is made to compare documents with queries.
+    pub reranks: bool,
     /// What stands in front of a text that is to be read as a query, where its manifest says it.
     pub query_instruction: Option<String>,
     /// What it brings into every conversation.

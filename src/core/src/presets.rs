@@ -2,6 +2,12 @@
 
 use crate::{KeepAlive, Message};
 
+/// Whether a template is written in Jinja, and not in Go's language: it has tags of its own, and speaks
+/// of `messages` where Go speaks of `.Messages`.
+pub fn is_jinja(template: &str) -> bool {
+    template.contains("{%") || template.contains("messages")
+}
+
 /// What was said about a model when it was made, beyond its numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Presets {
@@ -23,6 +29,8 @@ pub struct Presets {
     pub parameters: Vec<(String, String)>,
     /// Where it was pulled from.
     pub source: Option<Source>,
+    /// What is said about it, by Ollama's names, each with the file that says so.
+    pub origins: Vec<(String, String)>,
 }
 
 /// Where a model was pulled from.

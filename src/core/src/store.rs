@@ -72,6 +72,9 @@ pub struct Creation {
     pub from: Option<String>,
     /// Files that were sent before: their paths inside the model, and their digests.
     pub files: Vec<(String, Digest)>,
+    /// A Modelfile, in either dialect: what it says counts where the rest says nothing, the model it is
+    /// made from too.
+    pub modelfile: Option<String>,
     /// What it is told before everything else; `None` keeps its parent's.
     pub system: Option<String>,
     /// Its template, in Jinja or in Go's language; `None` keeps its parent's.

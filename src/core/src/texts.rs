@@ -19,6 +19,10 @@ pub struct ModelTraits {
     pub thinking: bool,
     /// Whether it can be asked for what stands between two texts.
     pub infill: bool,
+    /// The name of the token that begins a text, where the tokenizer has one.
+    pub bos_token: Option<String>,
+    /// The name of the token that ends one, where the tokenizer has one.
+    pub eos_token: Option<String>,
     /// `config.json`, where it came with the model.
     pub config: Option<String>,
 }
@@ -44,6 +48,12 @@ pub trait Texts: Send + Sync + 'static {
     /// The token ids that the model would be given. Fails as a generation would, with
     /// [`EngineError::ContextExceeded`] where they are too many.
     fn prompt_tokens(&self, model: Arc<Model>, prompt: Prompt) -> Working<Vec<i32>>;
+
+    /// Whether a chat template, in Jinja, can be used.
+    ///
+    /// # Errors
+    /// In words, with the place of the fault.
+    fn check_template(&self, source: &str) -> Result<(), String>;
 
     /// The token ids of a text.
     fn tokenize(&self, model: Arc<Model>, text: String, cutting: Cutting) -> Working<Vec<i32>>;

@@ -63,6 +63,8 @@ impl Codecs {
                 tools: codec.capabilities().tools,
                 thinking: codec.capabilities().reasoning(),
                 infill: codec.can_infill(),
+                bos_token: codec.named_token("bos_token").map(str::to_owned),
+                eos_token: codec.named_token("eos_token").map(str::to_owned),
                 config: config.and_then(|bytes| String::from_utf8(bytes).ok()),
             }))
         });
@@ -229,6 +231,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: false,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state,

@@ -4,25 +4,23 @@
 //! The whole state lives in the future. Dropping it closes the reply channel, and the model's task
 //! aborts the run.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc};
 
 use rkllama_core::{
-    EmbedError, EmbedInput, EmbedRequest, Embedding, Embeddings, EngineError, Finish, Finished,
-    Model, ModelError, PromptTokens, Sampling, Timings, Usage,
+    EmbedError, EmbedInput, EmbedRequest, Embedding, Embeddings, EngineError, Model, ModelError,
+    PromptTokens,
 };
 use rkllama_protocol::Pooling;
 use rkllama_text::{Codec, Encoded};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::{
     engine::Inner,
-    generation::{self, Waiting},
-    queue::{Job, Reply},
+    generation,
+    queue::{Reading, Reply},
+    reading::{self, Asked, saturated},
     report::Report,
 };
-
-/// Replies of one run: its turn, its vector, and a failure.
-const REPLIES_MAX: usize = 4;
 
 /// What a query is where the manifest does not say: the words of Qwen3-Embedding's makers.
 const QUERY_INSTRUCTION: &str =
@@ -181,59 +179,20 @@ async fn read(
     tokens: Vec<i32>,
     report: &mut Report,
 ) -> Result<Embedding, EngineError> {
-    let model = &request.model;
-    let count = saturated(tokens.len());
-    report.prompt_tokens = count;
-    let (reply, replies) = mpsc::channel(REPLIES_MAX);
-    let job = Job {
-        tokens,
-        shared_prefix: None,
-        pooling: Some(match model.pooling.unwrap_or_default() {
-            rkllama_core::Pooling::Last => Pooling::Last,
-            rkllama_core::Pooling::Mean => Pooling::Mean,
-            rkllama_core::Pooling::Cls => Pooling::Cls,
-        }),
-        stop_tokens: Vec::new(),
-        steering: None,
-        sampling: Sampling::default(),
-        tokens_max: None,
-        keep_alive: request.keep_alive,
-        client: Arc::clone(&request.client),
-        reply,
+    let pooling = match request.model.pooling.unwrap_or_default() {
+        rkllama_core::Pooling::Last => Pooling::Last,
+        rkllama_core::Pooling::Mean => Pooling::Mean,
+        rkllama_core::Pooling::Cls => Pooling::Cls,
     };
-    let admitted_at = Instant::now();
-    let mut waiting = Waiting::admit(engine, model, job, replies)?;
-    report.queued(waiting.position);
-    let mut next = Some(waiting.turn(engine, model).await?);
-    let started_at = Instant::now();
-    loop {
-        let reply = match next.take() {
-            Some(first) => first,
-            None => waiting.replies.recv().await.ok_or_else(|| engine.gone(model))?,
-        };
-        report.heard(&reply);
-        match reply {
-            Reply::Embedding(vector) => {
-                let timings = Timings {
-                    queued: started_at.saturating_duration_since(admitted_at),
-                    prefill: started_at.elapsed(),
-                    ..Timings::default()
-                };
-                let usage = Usage { prompt_tokens: count, ..Usage::default() };
-                report.finish(Finished { finish: Finish::Stop, stopped_by: None, usage, timings });
-                return Ok(Embedding { vector, tokens: count });
-            }
-            Reply::Failed(error) => {
-                if let EngineError::ContextExceeded { context_tokens_max, .. } = &error {
-                    engine.clamped(model, *context_tokens_max);
-                }
-                return Err(error);
-            }
-            Reply::Started { .. } | Reply::Piece { .. } | Reply::End { .. } | Reply::Loaded => {}
-        }
+    let count = saturated(tokens.len());
+    let asked = Asked {
+        model: &request.model,
+        reading: Reading::Vector(pooling),
+        keep_alive: request.keep_alive,
+        client: &request.client,
+    };
+    match reading::run(engine, asked, tokens, report).await? {
+        Reply::Embedding(vector) => Ok(Embedding { vector, tokens: count }),
+        other => Err(reading::unexpected(&other)),
     }
-}
-
-fn saturated(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

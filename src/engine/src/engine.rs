@@ -10,7 +10,7 @@ use std::{
 
 use rkllama_core::{
     EmbedRequest, Embeddings, Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime,
-    Models, Observer, Problem, Request, Resident, Sampling, Working,
+    Models, Observer, Problem, Relevances, Request, RerankRequest, Resident, Sampling, Working,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +21,7 @@ use crate::{
     embedding, generation,
     kv::{SavedPrompts, SavedPromptsConfig},
     queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
+    rerank,
     residency::Residency,
     runtimes::{Doubt, Runtimes},
     slot::{Door, Shared, Slot, abandoned},
@@ -146,7 +147,7 @@ impl NpuEngine {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
-            pooling: None,
+            reading: None,
             steering: None,
             keep_alive,
             client,
@@ -181,6 +182,10 @@ impl Engine for NpuEngine {
 
     fn embed(&self, request: EmbedRequest) -> Embeddings {
         embedding::start(Arc::clone(&self.inner), request)
+    }
+
+    fn rerank(&self, request: RerankRequest) -> Relevances {
+        rerank::start(Arc::clone(&self.inner), request)
     }
 
     fn load(
@@ -437,6 +442,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: false,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
@@ -451,7 +457,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
-            pooling: None,
+            reading: None,
             steering: None,
             keep_alive: None,
             client: "somebody".into(),

@@ -237,7 +237,7 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
         shared_prefix: prompt.shared_prefix,
         stop_tokens: prompt.stop_tokens,
         steering: prompt.steering,
-        pooling: None,
+        reading: None,
         sampling: request.sampling,
         tokens_max,
         keep_alive: request.keep_alive,

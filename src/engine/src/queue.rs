@@ -47,8 +47,19 @@ pub(crate) enum Reply {
     Loaded,
     /// The vector of the text; the answer to a job that wants one.
     Embedding(Vec<f32>),
+    /// The logarithms of the candidates' probabilities; the answer to a job that wants them.
+    Scores(Vec<f32>),
     /// It cannot begin or go on.
     Failed(EngineError),
+}
+
+/// What is wanted of a text that is read.
+#[derive(Debug, Clone)]
+pub(crate) enum Reading {
+    /// Its vector.
+    Vector(Pooling),
+    /// How likely each of these tokens comes behind it.
+    Scores(Arc<[i32]>),
 }
 
 /// A prompt waiting for its model.
@@ -59,8 +70,8 @@ pub(crate) struct Job {
     /// The beginning that it has in common with other conversations of the same application: the
     /// operator's words and the list of tools. Not empty, and shorter than the prompt.
     pub(crate) shared_prefix: Option<Arc<[i32]>>,
-    /// A vector of the tokens is wanted, and no answer to them.
-    pub(crate) pooling: Option<Pooling>,
+    /// What is wanted of the tokens, where that is no answer to them.
+    pub(crate) reading: Option<Reading>,
     /// What the client said.
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: Option<u32>,
@@ -238,7 +249,7 @@ mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             stop_tokens: Vec::new(),
-            pooling: None,
+            reading: None,
             steering: None,
             keep_alive: None,
             client: client.into(),

@@ -66,7 +66,7 @@ impl Report {
                 self.first_at.get_or_insert_with(Instant::now);
                 self.completion_tokens = self.completion_tokens.saturating_add(*tokens);
             }
-            Reply::Embedding(_) => {
+            Reply::Embedding(_) | Reply::Scores(_) => {
                 self.first_at.get_or_insert_with(Instant::now);
             }
             Reply::End { .. } | Reply::Loaded | Reply::Failed(_) => {}
@@ -234,6 +234,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: false,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::EngineConfig,
     process::{Worker, unexpected},
-    queue::Job,
+    queue::{Job, Reply},
 };
 
 /// Who hears the tokens of a run.
@@ -61,22 +61,22 @@ pub(crate) struct Ran {
     /// Ids of all that was generated, negative where the runtime gave none; `None` when the run
     /// failed or was not waited for.
     pub(crate) generated: Option<Vec<i32>>,
-    /// The vector of a text that was read.
-    pub(crate) vector: Option<Vec<f32>>,
+    /// What was found out about a text that was read.
+    pub(crate) found: Option<Reply>,
     /// Counts of the runtime.
     pub(crate) stats: Stats,
 }
 
 impl Ran {
     fn unknown(outcome: Outcome) -> Self {
-        Self { outcome, generated: None, vector: None, stats: Stats::default() }
+        Self { outcome, generated: None, found: None, stats: Stats::default() }
     }
 }
 
 /// A run as it goes.
 struct Course {
     generated: Vec<i32>,
-    vector: Option<Vec<f32>>,
+    found: Option<Reply>,
     deadline: Instant,
     is_aborting: bool,
     is_stopped: bool,
@@ -93,7 +93,7 @@ impl Run<'_> {
 
         let mut course = Course {
             generated: Vec::new(),
-            vector: None,
+            found: None,
             deadline,
             is_aborting: false,
             is_stopped: false,
@@ -113,7 +113,11 @@ impl Run<'_> {
                         }
                     }
                     Ok(Some(FromWorker::Embedding(embedding))) if embedding.run == run => {
-                        course.vector = Some(embedding.vector);
+                        course.found = Some(Reply::Embedding(embedding.vector));
+                        course.deadline = Instant::now() + self.config.stall_timeout;
+                    }
+                    Ok(Some(FromWorker::Scores(scores))) if scores.run == run => {
+                        course.found = Some(Reply::Scores(scores.candidates));
                         course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::End(end))) if end.run() == run => {
@@ -172,6 +176,6 @@ impl Course {
         let outcome = if self.is_stopped { Outcome::Stopped } else { outcome };
         let mut generated = self.generated;
         generated.extend(&stats.unsent);
-        Ran { outcome, generated: Some(generated), vector: self.vector, stats }
+        Ran { outcome, generated: Some(generated), found: self.found, stats }
     }
 }

@@ -60,6 +60,8 @@ pub struct RuntimeChoice {
     pub stale_token_after_abort: bool,
     /// Whether it gives the hidden layer, of which vectors of texts are made.
     pub hidden_layer: bool,
+    /// Whether it gives logits, of which probabilities are made.
+    pub logits: bool,
     /// Why this one, in words for the operator.
     pub why: String,
     /// What speaks against it.
@@ -80,6 +82,7 @@ impl RuntimeChoice {
             kv_doubtful_after_abort: true,
             stale_token_after_abort: false,
             hidden_layer: true,
+            logits: true,
             why: String::new(),
             doubt: None,
         }

@@ -54,6 +54,10 @@ impl Texts for NpuEngine {
         Box::pin(async move { generation::tokens(&engine, &mut request).await })
     }
 
+    fn check_template(&self, source: &str) -> Result<(), String> {
+        rkllama_text::check_template(source)
+    }
+
     fn tokenize(&self, model: Arc<Model>, text: String, cutting: Cutting) -> Working<Vec<i32>> {
         let Cutting { add_special, parse_special } = cutting;
         let encoded = self.with_codec(model, move |codec| {

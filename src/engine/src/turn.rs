@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use rkllama_core::{EngineError, Finish, Model, PromptTokens, Sampling};
-use rkllama_protocol::{Embed, Generate, KvOrders, Order, Piece, Pooling, RunSampling};
+use rkllama_protocol::{Embed, Generate, KvOrders, Order, Piece, RunSampling, Score};
 use rkllama_text::grammar::GrammarError;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::EngineConfig,
     kv::{LedgerEntry, ModelKey, Plan, SavedPrompts},
-    queue::{Job, Reply},
+    queue::{Job, Reading, Reply},
     repetition::Repetition,
     run::{Listener, Nobody, Outcome, Ran, Run},
     slot::{InWorker, fail, send},
@@ -94,8 +94,8 @@ impl Turn<'_> {
             fail(self.job, self.context_exceeded());
             return Ok(After::Ready);
         }
-        if let Some(pooling) = self.job.pooling {
-            return self.read(pooling).await;
+        if let Some(reading) = &self.job.reading {
+            return self.read(reading).await;
         }
         if let Some(after) = self.flush_stale_token().await? {
             return Ok(after);
@@ -115,21 +115,31 @@ impl Turn<'_> {
         answered.map_err(|what| Lost { what, over_saved_prompt: false })
     }
 
-    /// The vector of a text.
-    async fn read(&mut self, pooling: Pooling) -> Result<After, Lost> {
+    /// What is wanted of a text.
+    async fn read(&mut self, reading: &Reading) -> Result<After, Lost> {
         let job = self.job;
         send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
         *self.runs += 1;
-        let embed = Embed { run: *self.runs, tokens: job.tokens.clone(), pooling };
-        let ran = self.drive(Order::Embed(embed), &mut Nobody).await;
+        let (run, tokens) = (*self.runs, job.tokens.clone());
+        let order = match reading {
+            Reading::Vector(pooling) => Order::Embed(Embed { run, tokens, pooling: *pooling }),
+            Reading::Scores(candidates) => Order::Score(Score {
+                run,
+                tokens,
+                candidates: candidates.to_vec(),
+                last: 0,
+                top: 0,
+            }),
+        };
+        let ran = self.drive(order, &mut Nobody).await;
         let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
-        match (ran.outcome, ran.vector) {
-            (Outcome::Ended(_) | Outcome::Stopped, Some(vector)) => {
-                send(job, Reply::Embedding(vector));
+        match (ran.outcome, ran.found) {
+            (Outcome::Ended(_) | Outcome::Stopped, Some(found)) => {
+                send(job, found);
                 Ok(After::Answered)
             }
             (Outcome::Ended(_) | Outcome::Stopped, None) => {
-                let reason = "the worker sent no vector".to_owned();
+                let reason = "the worker sent nothing of what it read".to_owned();
                 Ok(self.broken_off(Outcome::Failed(reason)))
             }
             (outcome, _) => Ok(self.broken_off(outcome)),

@@ -13,6 +13,8 @@ pub struct Fallbacks {
     pub chat: ArcSwapOption<String>,
     /// For embeddings.
     pub embed: ArcSwapOption<String>,
+    /// For comparing documents with queries.
+    pub rerank: ArcSwapOption<String>,
 }
 
 /// No model answers a request.
@@ -47,6 +49,26 @@ impl Fallbacks {
         models: &dyn Models,
     ) -> Result<Arc<Model>, Unresolved> {
         resolve(name, &self.embed, models)
+    }
+
+    /// The model that is to compare documents with queries; it is ready. A request that names none means
+    /// the only one that is made for it.
+    ///
+    /// # Errors
+    /// [`Unresolved`], for a model that is incomplete too.
+    pub fn for_reranking(
+        &self,
+        name: Option<&str>,
+        models: &dyn Models,
+    ) -> Result<Arc<Model>, Unresolved> {
+        let is_unnamed = name.is_none_or(str::is_empty);
+        if is_unnamed && self.rerank.load().is_none() {
+            let all = models.list();
+            if let Some(only) = only(all.iter().filter(|model| model.reranks)) {
+                return usable(Ok(Arc::clone(only)));
+            }
+        }
+        resolve(name, &self.rerank, models)
     }
 }
 

@@ -23,6 +23,10 @@ struct World {
 }
 
 impl Engine for World {
+    fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
+        unreachable!("nothing here compares texts: {request:?}")
+    }
+
     fn generate(&self, _: Request) -> Generation {
         unreachable!("metrics ask for nothing")
     }
@@ -103,6 +107,7 @@ fn model(id: &str) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        reranks: false,
         query_instruction: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,

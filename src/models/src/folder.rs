@@ -7,7 +7,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use rkllama_core::{Model, ModelState, TextFiles};
+use rkllama_core::{Model, ModelState, Pooling, Presets, TextFiles};
 
 use crate::{
     files::{
@@ -15,7 +15,7 @@ use crate::{
     },
     fingerprint::Fingerprint,
     generation_config::{self, GENERATION_CONFIG},
-    manifest::{self, MANIFEST},
+    manifest::{self, Kind, MANIFEST},
     modelfile::{self, MODELFILE},
     settings::Settings,
     store::Defaults,
@@ -85,6 +85,7 @@ impl Folder {
             true => ModelState::Ready,
             false => ModelState::Incomplete(faults.join("; ")),
         };
+        let kind = settings.kind.unwrap_or_else(|| kind_of(&id, weights.as_deref()));
         let model = Model {
             id,
             created_s: weights.as_deref().map_or(0, modified_s),
@@ -95,9 +96,10 @@ impl Folder {
             sampling: settings.sampling,
             tokens_max: settings.tokens_max,
             runtime: settings.runtime,
-            pooling: settings.pooling,
+            pooling: settings.pooling.or((kind == Kind::Embed).then(Pooling::default)),
+            reranks: kind == Kind::Rerank,
             query_instruction: settings.query_instruction,
-            presets: settings.presets,
+            presets: Presets { origins: settings.origins, ..settings.presets },
             state,
         };
         Some(Self {
@@ -138,6 +140,18 @@ impl Folder {
     }
 }
 
+/// What a model is made for, as its name says it, or its weights'.
+fn kind_of(id: &str, weights: Option<&Path>) -> Kind {
+    let file = weights.and_then(Path::file_name).and_then(|name| name.to_str());
+    let says =
+        |word| [Some(id), file].into_iter().flatten().any(|it| it.to_lowercase().contains(word));
+    match () {
+        () if says("rerank") => Kind::Rerank,
+        () if says("embedding") => Kind::Embed,
+        () => Kind::Chat,
+    }
+}
+
 /// A text file's place: in the folder, else in `tokenizer/` below it.
 pub(crate) fn text_file(folder: &Path, name: &str) -> PathBuf {
     let beside = folder.join(name);
@@ -170,10 +184,11 @@ fn said_beside(folder: &Path, faults: &mut Vec<String>) -> Settings {
             Ok(None) => Ok(Settings::default()),
             Err(err) => Err(err.to_string()),
         };
-        settings.unwrap_or_else(|fault| {
+        let settings = settings.unwrap_or_else(|fault| {
             faults.push(fault);
             Settings::default()
-        })
+        });
+        settings.stated_by(name)
     };
     parsed(MANIFEST, manifest::parse).or(parsed(MODELFILE, modelfile::parse))
 }
@@ -189,8 +204,8 @@ fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
     };
     match recommended {
         Ok((sampling, warnings)) => {
-            settings.sampling = settings.sampling.or(sampling);
-            settings.warnings.extend(warnings);
+            let recommended = Settings { sampling, warnings, ..Settings::default() };
+            settings = settings.or(recommended.stated_by(GENERATION_CONFIG));
         }
         Err(fault) => faults.push(fault),
     }

@@ -19,6 +19,7 @@ mod manifest;
 mod modelfile;
 mod names;
 mod pull;
+mod recipe;
 mod reference;
 mod settings;
 mod store;
@@ -27,5 +28,6 @@ mod transfer;
 
 pub use catalog::Catalog;
 pub use library::{Library, Sources};
+pub use recipe::{Dialect, ModelFile, Recipe, model_files};
 pub use rkllama_hub::{HubConfig, Patience};
 pub use store::{Defaults, Store};

@@ -37,6 +37,14 @@ pub struct Sources {
     pub catalog: Catalog,
 }
 
+impl Sources {
+    /// A name that can be pulled here, for those who have none in mind.
+    pub fn suggestion(&self) -> String {
+        let names = self.catalog.names(self.chip.as_deref());
+        names.into_iter().nth(1).unwrap_or_else(|| "ORGANISATION/REPOSITORY".to_owned())
+    }
+}
+
 /// Makes, fetches and removes models.
 #[derive(Clone)]
 pub struct Library {
@@ -148,9 +156,12 @@ impl ModelStore for Library {
         })
     }
 
-    fn create(&self, creation: Creation) -> Steps {
+    fn create(&self, mut creation: Creation) -> Steps {
         let library = self.clone();
         Box::pin(try_stream! {
+            if creation.from.is_none() {
+                creation.from = make::from_of(&creation)?;
+            }
             // Before gigabytes are fetched for nothing.
             make::folder_of(&library.inner.store, &creation.name)?;
             let mut base = None;

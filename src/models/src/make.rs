@@ -25,6 +25,20 @@ fn refused(reason: impl Into<String>) -> StoreError {
     StoreError::Refused { reason: reason.into() }
 }
 
+/// What the Modelfile of a request says.
+fn said_in(modelfile: &str) -> Result<Settings, StoreError> {
+    modelfile::parse(modelfile).map_err(refused)
+}
+
+/// The model that the Modelfile of a request names as its base.
+pub(crate) fn from_of(creation: &Creation) -> Result<Option<String>, StoreError> {
+    let Some(text) = creation.modelfile.as_deref().filter(|_| creation.files.is_empty()) else {
+        return Ok(None);
+    };
+    let from = said_in(text)?.file.ok_or_else(|| refused("Invalid Modelfile: missing FROM"))?;
+    Ok(Some(from.display().to_string()))
+}
+
 /// Makes a model; what was done, and its id. `base` is the model it is made from.
 pub(crate) fn make(
     store: &Store,
@@ -54,6 +68,11 @@ pub(crate) fn make(
     }
     if settings.file.is_none() {
         return Err(refused(format!("no .{WEIGHTS_EXTENSION} file among the files")));
+    }
+    if let Some(modelfile) = &creation.modelfile {
+        let said = Settings { file: None, ..said_in(modelfile)? };
+        let below = Settings { file: settings.file.take(), ..Settings::default() };
+        settings = below.or(said).or(settings);
     }
     change(&mut settings, creation)?;
     draft.describe(&settings)?;

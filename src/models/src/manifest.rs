@@ -25,6 +25,8 @@ struct Manifest {
     memory_mb: Option<Spanned<u32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pooling: Option<PoolingName>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +103,18 @@ struct MessageTable {
     content: String,
 }
 
+/// What a model is made for, as the manifest writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// To answer.
+    Chat,
+    /// To read texts into vectors.
+    Embed,
+    /// To compare documents with queries.
+    Rerank,
+}
+
 /// The ways that [`Pooling`] knows, as the manifest writes them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,6 +181,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
     }
     let mut settings = Settings {
         runtime: manifest.runtime,
+        kind: manifest.kind,
         pooling: manifest.pooling.map(Pooling::from),
         query_instruction: manifest.query_instruction,
         aliases: manifest.aliases,
@@ -183,6 +198,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
             parent: manifest.parent,
             parameters: manifest.parameters.iter().map(as_json).collect(),
             source: manifest.source.map(Source::from),
+            origins: Vec::new(),
         },
         ..Settings::default()
     };
@@ -269,6 +285,7 @@ pub(crate) fn print(settings: &Settings) -> Result<String, String> {
         max_tokens: settings.tokens_max.map(spanned),
         memory_mb: megabytes.map(spanned),
         runtime: settings.runtime.clone(),
+        kind: settings.kind,
         pooling: settings.pooling.map(PoolingName::from),
         query_instruction: settings.query_instruction.clone(),
         aliases: settings.aliases.clone(),
@@ -322,7 +339,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\npooling = 'mean'\nquery_instruction = 'Find it'\n\
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\ntype = 'embed'\npooling = 'mean'\nquery_instruction = 'Find it'\n\
             aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\nkeep_alive = '10m'\n\
             system = 'Be brief.'\ntemplate = '{{ messages }}'\ngo_template = '{{ .Prompt }}'\nstop = ['END']\nlicenses = ['MIT']\nparent = 'b'\n\
             [parameters]\nnum_keep = 5\nseed = 1.5\n[source]\nrepository = 'org/repo'\nrevision = 'c0ffee'\nfile = 'a/b.rkllm'\n\
@@ -334,6 +351,7 @@ mod tests {
             tokens_max: Some(512),
             memory_bytes: Some(2_000_000_000),
             runtime: Some("1.2.3".to_owned()),
+            kind: Some(Kind::Embed),
             pooling: Some(Pooling::Mean),
             query_instruction: Some("Find it".to_owned()),
             aliases: vec!["a".to_owned(), "b".to_owned()],
@@ -366,8 +384,10 @@ mod tests {
                     revision: "c0ffee".to_owned(),
                     file: "a/b.rkllm".to_owned(),
                 }),
+                origins: Vec::new(),
             },
             warnings: Vec::new(),
+            origins: Vec::new(),
         };
         assert_eq!(parse(text).unwrap(), expected);
         assert_eq!(parse(&print(&expected).unwrap()).unwrap(), expected);
@@ -389,6 +409,7 @@ mod tests {
     #[case::context_large("context_large", "context_length = 40960")]
     #[case::context_zero("context_zero", "context_length = 0")]
     #[case::tokens("tokens", "max_tokens = 0")]
+    #[case::kind("type", "type = 'image'")]
     #[case::pooling("pooling", "pooling = 'first'")]
     #[case::parent("parent", "file = '../a.rkllm'")]
     #[case::keep_alive("keep_alive", "keep_alive = 'soon'")]

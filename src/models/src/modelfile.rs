@@ -8,6 +8,7 @@
 use rkllama_core::{Message, Role};
 
 use crate::{
+    manifest::Kind,
     settings::{Knob, Settings, check_context, check_inside, check_tokens, nearest_context},
     template::{Language, language},
 };
@@ -20,35 +21,51 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
     let mut settings = Settings::default();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     while let Some(entry) = next_entry(&mut rest) {
-        let at = text.len() - entry.from_end;
-        apply(&mut settings, &entry).map_err(|reason| {
-            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            format!("{MODELFILE} line {line}, {}: {reason}", entry.key)
-        })?;
+        apply(&mut settings, &entry).map_err(|reason| entry.fault(text, &reason))?;
     }
     Ok(settings)
 }
 
 /// A key with its value, in the words of the `KEY=VALUE` dialect.
-struct Entry {
-    key: String,
-    value: String,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) value: String,
     /// Whether it stands behind `PARAMETER`.
-    is_parameter: bool,
+    pub(crate) is_parameter: bool,
     /// Bytes from the entry's line to the end of the text.
-    from_end: usize,
+    pub(crate) from_end: usize,
+}
+
+impl Entry {
+    /// What is wrong with it, and where it stands in the text.
+    pub(crate) fn fault(&self, text: &str, reason: &str) -> String {
+        let before = &text.as_bytes()[..text.len() - self.from_end];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("{MODELFILE} line {line}, {}: {reason}", self.key)
+    }
+}
+
+/// The first word of a line, which is empty where none begins it, and what follows it.
+fn split_key(line: &str) -> (&str, &str) {
+    let words = line.trim_start();
+    let words = words.strip_prefix("export ").unwrap_or(words);
+    let key_len = words.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+    let (key, after) = words.split_at(key_len);
+    (key, after.trim_start_matches([' ', '\t']))
+}
+
+/// Whether a text begins as the `KEY=VALUE` dialect does.
+pub(crate) fn begins_with_assignment(text: &str) -> bool {
+    let mut lines = text.lines().map(split_key).filter(|(key, _)| !key.is_empty());
+    lines.next().is_some_and(|(_, after)| after.starts_with('='))
 }
 
 /// Takes lines off the text until one says something, and the lines its value runs over.
-fn next_entry(rest: &mut &str) -> Option<Entry> {
+pub(crate) fn next_entry(rest: &mut &str) -> Option<Entry> {
     while !rest.is_empty() {
         let from_end = rest.len();
         let line = rest.split_inclusive('\n').next().unwrap_or_default();
-        let words = line.trim_start();
-        let words = words.strip_prefix("export ").unwrap_or(words);
-        let key_len = words.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
-        let (key, after) = words.split_at(key_len);
-        let spaced = after.trim_start_matches([' ', '\t']);
+        let (key, spaced) = split_key(line);
         if key.is_empty() {
             // Blank, a comment, or nothing we know: not worth refusing a model over.
             *rest = &rest[line.len()..];
@@ -100,7 +117,7 @@ fn instruction<'a>(word: &str, after: &'a str) -> (Option<String>, &'a str) {
 /// Takes the value at the beginning of the text and the rest of its last line.
 ///
 /// A quote that is never closed is not one: the value is then its line alone.
-fn take_value(rest: &mut &str, comments: bool) -> String {
+pub(crate) fn take_value(rest: &mut &str, comments: bool) -> String {
     for quote in ["\"\"\"", "\"", "'"] {
         let Some(inner) = rest.strip_prefix(quote) else { continue };
         let Some(len) = closing(inner, quote) else { continue };
@@ -143,6 +160,14 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
             Language::Jinja => settings.template = Some(value.to_owned()),
             Language::Go => settings.presets.go_template = Some(value.to_owned()),
         },
+        "MODEL_TYPE" => {
+            settings.kind = Some(match &*value.to_ascii_lowercase() {
+                "language" => Kind::Chat,
+                "embed" => Kind::Embed,
+                "reranker" => Kind::Rerank,
+                _ => return Err(format!("{value:?} is none of language, embed, reranker")),
+            });
+        }
         "ADAPTER" => return Err("adapters are not supported".to_owned()),
         key => match key.strip_prefix("MESSAGE ") {
             Some(role) => settings.presets.messages.push(Message::new(role_of(role)?, value)),
@@ -152,7 +177,7 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     Ok(())
 }
 
-fn role_of(role: &str) -> Result<Role, String> {
+pub(crate) fn role_of(role: &str) -> Result<Role, String> {
     match &*role.to_ascii_lowercase() {
         "system" => Ok(Role::System),
         "user" => Ok(Role::User),
@@ -207,18 +232,18 @@ pub(crate) fn parameter(
 }
 
 /// A value as JSON text: a number or a switch as such, all else as a text.
-fn json_of(value: &str) -> String {
+pub(crate) fn json_of(value: &str) -> String {
     match serde_json::from_str::<serde_json::Value>(value) {
         Ok(json) if json.is_number() || json.is_boolean() => json.to_string(),
         _ => serde_json::Value::from(value).to_string(),
     }
 }
 
-fn number(value: &str) -> Result<f32, String> {
+pub(crate) fn number(value: &str) -> Result<f32, String> {
     value.parse().map_err(|_| format!("{value:?} is not a number"))
 }
 
-fn count(value: &str) -> Result<u32, String> {
+pub(crate) fn count(value: &str) -> Result<u32, String> {
     value.parse().map_err(|_| format!("{value:?} is not a whole number from 0"))
 }
 
@@ -320,6 +345,7 @@ mod tests {
         assert_eq!(presets.messages, turns);
         let kept = [("mirostat", "2"), ("main_gpu", "\"x\"")];
         assert_eq!(presets.parameters, kept.map(|(name, json)| (name.to_owned(), json.to_owned())));
+        assert_eq!(parse("MODEL_TYPE=\"reranker\"").unwrap().kind, Some(Kind::Rerank));
         let jinja =
             parse("TEMPLATE=\"{% for m in messages %}{{ m.content }}{% endfor %}\"").unwrap();
         assert!(jinja.template.is_some() && jinja.presets.go_template.is_none());
@@ -362,6 +388,7 @@ mod tests {
     #[case::folder("folder", "FROM .")]
     #[case::backslash("backslash", "FROM ..\\x.rkllm")]
     #[case::role("role", "MESSAGE boss Do it.")]
+    #[case::kind("type", "MODEL_TYPE=image")]
     #[case::adapter("adapter", "ADAPTER ./lora.rkllm")]
     fn a_bad_value_is_named_with_its_line_and_key(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(format!("modelfile_{name}"), parse(text).unwrap_err());

@@ -4,6 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rkllama_core::{Pooling, Presets, Sampling};
 
+use crate::manifest::Kind;
+
 /// Settings as far as one file states them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Settings {
@@ -13,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) tokens_max: Option<u32>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) runtime: Option<String>,
+    /// What the model is made for.
+    pub(crate) kind: Option<Kind>,
     pub(crate) pooling: Option<Pooling>,
     pub(crate) query_instruction: Option<String>,
     pub(crate) aliases: Vec<String>,
@@ -26,9 +30,42 @@ pub(crate) struct Settings {
     pub(crate) presets: Presets,
     /// Values of other people's files that were mended or skipped.
     pub(crate) warnings: Vec<String>,
+    /// What is stated, by Ollama's names, each with the file that states it.
+    pub(crate) origins: Vec<(String, String)>,
 }
 
 impl Settings {
+    /// The same, as this file states it.
+    pub(crate) fn stated_by(mut self, file: &str) -> Self {
+        let Sampling {
+            temperature,
+            top_p,
+            top_k,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+        } = self.sampling;
+        let presets = &self.presets;
+        let stated = [
+            ("temperature", temperature.is_some()),
+            ("top_p", top_p.is_some()),
+            ("top_k", top_k.is_some()),
+            ("repeat_penalty", repeat_penalty.is_some()),
+            ("frequency_penalty", frequency_penalty.is_some()),
+            ("presence_penalty", presence_penalty.is_some()),
+            ("num_predict", self.tokens_max.is_some()),
+            ("num_ctx", self.context_tokens_max.is_some()),
+            ("stop", !presets.stop.is_empty()),
+            ("system", presets.system.is_some()),
+            ("template", self.template.is_some() || presets.go_template.is_some()),
+        ];
+        let stated = stated.into_iter().filter_map(|(name, is_stated)| is_stated.then_some(name));
+        let others = presets.parameters.iter().map(|(name, _)| name.as_str());
+        let origin = |name: &str| (name.to_owned(), file.to_owned());
+        self.origins = stated.chain(others).map(origin).collect();
+        self
+    }
+
     /// Fills what is unset from `lower`.
     pub(crate) fn or(self, lower: Self) -> Self {
         Self {
@@ -37,6 +74,7 @@ impl Settings {
             tokens_max: self.tokens_max.or(lower.tokens_max),
             memory_bytes: self.memory_bytes.or(lower.memory_bytes),
             runtime: self.runtime.or(lower.runtime),
+            kind: self.kind.or(lower.kind),
             pooling: self.pooling.or(lower.pooling),
             query_instruction: self.query_instruction.or(lower.query_instruction),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
@@ -47,20 +85,28 @@ impl Settings {
             base_repository: self.base_repository.or(lower.base_repository),
             presets: merged(self.presets, lower.presets),
             warnings: [self.warnings, lower.warnings].concat(),
+            origins: first_of(self.origins, lower.origins),
         }
     }
+}
+
+/// What is named in `upper`, and what is named in `lower` alone.
+fn first_of(
+    mut upper: Vec<(String, String)>,
+    lower: Vec<(String, String)>,
+) -> Vec<(String, String)> {
+    for (name, value) in lower {
+        if upper.iter().all(|(known, _)| *known != name) {
+            upper.push((name, value));
+        }
+    }
+    upper
 }
 
 /// What is unset in `upper` from `lower`; lists are taken whole.
 fn merged(upper: Presets, lower: Presets) -> Presets {
     fn list<T>(upper: Vec<T>, lower: Vec<T>) -> Vec<T> {
         if upper.is_empty() { lower } else { upper }
-    }
-    let mut parameters = upper.parameters;
-    for (name, value) in lower.parameters {
-        if parameters.iter().all(|(known, _)| *known != name) {
-            parameters.push((name, value));
-        }
     }
     Presets {
         system: upper.system.or(lower.system),
@@ -70,8 +116,10 @@ fn merged(upper: Presets, lower: Presets) -> Presets {
         go_template: upper.go_template.or(lower.go_template),
         licenses: list(upper.licenses, lower.licenses),
         parent: upper.parent.or(lower.parent),
-        parameters,
+        parameters: first_of(upper.parameters, lower.parameters),
         source: upper.source.or(lower.source),
+        // Known when all files are read.
+        origins: Vec::new(),
     }
 }
 

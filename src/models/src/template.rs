@@ -1,5 +1,7 @@
 //! In which language a template is written.
 
+use rkllama_core::is_jinja;
+
 /// A language of templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
@@ -9,8 +11,7 @@ pub(crate) enum Language {
     Go,
 }
 
-/// Jinja has tags of its own, and speaks of `messages` where Go speaks of `.Messages`.
+/// The language of a template.
 pub(crate) fn language(template: &str) -> Language {
-    let is_jinja = template.contains("{%") || template.contains("messages");
-    if is_jinja { Language::Jinja } else { Language::Go }
+    if is_jinja(template) { Language::Jinja } else { Language::Go }
 }

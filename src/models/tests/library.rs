@@ -976,3 +976,33 @@ async fn what_a_model_was_pulled_as_stays_its_own() {
     };
     assert_eq!(library.model("base").presets.source, Some(source));
 }
+
+/// As scripts for older servers send it.
+#[tokio::test]
+async fn a_modelfile_in_the_request_says_what_the_request_does_not() {
+    let bench = Root::new().with_model("a").open();
+    let modelfile = "FROM=\"a.rkllm\"\nHUGGINGFACE_PATH=\"org/repo\"\nSYSTEM=\"Own\"\nTEMPERATURE=0.5\nTOP_K=7\n";
+    let creation = Creation {
+        name: "m".to_owned(),
+        modelfile: Some(modelfile.to_owned()),
+        parameters: vec![("top_k".to_owned(), "9".to_owned())],
+        ..Creation::default()
+    };
+    bench.create(creation).await.unwrap();
+    let made = bench.model("m");
+    assert_eq!(made.presets.system.as_deref(), Some("Own"));
+    assert_eq!((made.sampling.temperature, made.sampling.top_k), (Some(0.5), Some(9)));
+    for (modelfile, words) in [
+        ("SYSTEM=x", "missing FROM"),
+        ("FROM=../a.rkllm", "line 1, FROM"),
+        ("FROM=a\nTOP_P=7", "TOP_P"),
+    ] {
+        let creation = Creation {
+            name: "n".to_owned(),
+            modelfile: Some(modelfile.to_owned()),
+            ..Creation::default()
+        };
+        let refused = bench.create(creation).await.unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}

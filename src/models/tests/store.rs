@@ -90,6 +90,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         tokens_max: None,
         runtime: None,
         pooling: None,
+        reranks: false,
         query_instruction: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
@@ -266,6 +267,16 @@ fn manifest_wins_over_modelfile_wins_over_recommendation() {
     };
     assert_eq!(model.sampling, expected);
     assert_eq!(model.state, ModelState::Ready);
+    let mut origins = model.presets.origins;
+    origins.sort_unstable();
+    let expected = [
+        ("num_ctx", "rkllama.toml"),
+        ("num_predict", "Modelfile"),
+        ("temperature", "generation_config.json"),
+        ("top_k", "Modelfile"),
+        ("top_p", "rkllama.toml"),
+    ];
+    assert_eq!(origins, expected.map(|(name, file)| (name.to_owned(), file.to_owned())));
 }
 
 /// A missing key once inherited the value of the model that was read before.

@@ -55,6 +55,17 @@ pub struct Hidden<'a> {
     pub width: usize,
 }
 
+/// The logits over some tokens, valid inside the receiver's call only: for each token that was
+/// computed, in the text's order, a row with one number for each entry of the vocabulary, which says
+/// how likely that entry comes behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logits<'a> {
+    /// Row after row: a whole number of rows, at least one.
+    pub values: &'a [f32],
+    /// Numbers in a row, at least 1.
+    pub width: usize,
+}
+
 /// Who receives what a run gives. `Send`, because nothing promises that the library calls back on
 /// the thread that called it.
 pub(crate) enum Receiver<'a> {
@@ -62,6 +73,8 @@ pub(crate) enum Receiver<'a> {
     Pieces(&'a mut (dyn FnMut(Piece<'_>) + Send)),
     /// Of a run that reads. It gives rows once, on some releases after a call without any.
     Hidden(&'a mut (dyn FnMut(Hidden<'_>) + Send)),
+    /// Of a run that weighs what comes next, in the same way.
+    Logits(&'a mut (dyn FnMut(Logits<'_>) + Send)),
 }
 
 /// A run as its callback sees it; lives in the caller's frame until the run has returned.
@@ -97,6 +110,11 @@ impl RunInProgress<'_> {
                 let Some(hidden) = (unsafe { hidden(result) }) else { return };
                 catch_unwind(AssertUnwindSafe(|| receiver(hidden)))
             }
+            Receiver::Logits(receiver) => {
+                // SAFETY: the promise above, passed on.
+                let Some(logits) = (unsafe { logits(result) }) else { return };
+                catch_unwind(AssertUnwindSafe(|| receiver(logits)))
+            }
         };
         if let Err(panic) = passed {
             self.panic = Some(panic);
@@ -114,7 +132,7 @@ impl RunInProgress<'_> {
 /// # Safety
 /// `userdata` is null or points to the [`RunInProgress`] of the run that calls; `result` is null or
 /// points to the vendor's structure, whose text is null or ends with a zero byte. In a run for the
-/// last hidden layer its matrix is null or as large as it says.
+/// last hidden layer or for logits its matrix is null or as large as it says.
 pub(crate) unsafe extern "C" fn on_result(
     result: *mut RunResult,
     userdata: *mut c_void,
@@ -173,15 +191,41 @@ unsafe fn hidden<'a>(result: *const RunResult) -> Option<Hidden<'a>> {
     }
     // SAFETY: not null, so it is the vendor's structure, which has this field in all releases.
     let layer = unsafe { &(*result).last_hidden_layer };
+    // SAFETY: the promise above, passed on.
+    let (values, width) =
+        unsafe { matrix(layer.hidden_states, layer.embd_size, layer.num_tokens)? };
+    Some(Hidden { values, width })
+}
+
+/// The logits of a result that has some.
+///
+/// # Safety
+/// As for [`on_result`], in a run for logits of a release that has them; what it returns is valid
+/// until that call returns.
+unsafe fn logits<'a>(result: *const RunResult) -> Option<Logits<'a>> {
+    if result.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it is the vendor's structure, which has this field since 1.2.0.
+    let found = unsafe { &(*result).logits };
+    // SAFETY: the promise above, passed on.
+    let (values, width) = unsafe { matrix(found.logits, found.vocab_size, found.num_tokens)? };
+    Some(Logits { values, width })
+}
+
+/// A matrix, and the numbers in its rows; none where there is none.
+///
+/// # Safety
+/// `values` is null, or points to `width` times `rows` numbers that live as long as what it returns.
+unsafe fn matrix<'a>(values: *const f32, width: c_int, rows: c_int) -> Option<(&'a [f32], usize)> {
     let positive = |number: c_int| usize::try_from(number).ok().filter(|number| *number > 0);
-    let (width, rows) = (positive(layer.embd_size)?, positive(layer.num_tokens)?);
+    let (width, rows) = (positive(width)?, positive(rows)?);
     let len = width.checked_mul(rows)?;
-    if layer.hidden_states.is_null() || !layer.hidden_states.is_aligned() {
+    if values.is_null() || !values.is_aligned() {
         return None;
     }
     // SAFETY: not null, aligned, and by the promise above as large as it says; any bits are a f32.
-    let values = unsafe { slice::from_raw_parts(layer.hidden_states, len) };
-    Some(Hidden { values, width })
+    Some((unsafe { slice::from_raw_parts(values, len) }, width))
 }
 
 /// # Safety

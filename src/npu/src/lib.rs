@@ -27,7 +27,7 @@ mod session_tests;
 mod table;
 
 pub use abort::AbortHandle;
-pub use callback::{Hidden, Perf, Piece, TOKEN_UNKNOWN};
+pub use callback::{Hidden, Logits, Perf, Piece, TOKEN_UNKNOWN};
 pub use exit::exit_now;
 pub use fingerprint::Layout;
 pub use inspect::{InspectError, Inspection, inspect};

@@ -42,6 +42,8 @@ pub(crate) const INPUT_TOKEN: i32 = 1;
 pub(crate) const MODE_GENERATE: i32 = 0;
 /// `RKLLM_INFER_GET_LAST_HIDDEN_LAYER`.
 pub(crate) const MODE_HIDDEN: i32 = 1;
+/// `RKLLM_INFER_GET_LOGITS`.
+pub(crate) const MODE_LOGITS: i32 = 2;
 
 /// The beginning of `RKLLMParam`, which both groups share.
 #[repr(C)]

@@ -15,9 +15,9 @@ use std::{
 use crate::{
     Library, Profile, Sampling,
     abort::AbortHandle,
-    callback::{Hidden, Perf, Piece, Receiver, RunInProgress},
+    callback::{Hidden, Logits, Perf, Piece, Receiver, RunInProgress},
     params::{self, Kept},
-    raw::{Handle, MODE_GENERATE, MODE_HIDDEN, f::SamplingParam},
+    raw::{Handle, MODE_GENERATE, MODE_HIDDEN, MODE_LOGITS, f::SamplingParam},
     table::{GroupFns, Table},
 };
 
@@ -205,15 +205,24 @@ impl Session {
         tokens: &[i32],
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
-        let params = GenerateParams {
-            tokens,
-            append: false,
-            save: None,
-            sampling: Sampling::default(),
-            tokens_max: 1,
-        };
+        let params = reading(tokens);
         self.check_run(&params)?;
         self.run(MODE_HIDDEN, &params, Receiver::Hidden(receiver))
+    }
+
+    /// Has the model read a text; `receiver` gets the logits behind each of its tokens, in one piece
+    /// or in several. Otherwise as [`Session::read`].
+    ///
+    /// # Errors
+    /// [`RunError`]. After [`RunError::Invalid`] nothing has happened.
+    pub fn weigh(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Logits<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        let params = reading(tokens);
+        self.check_run(&params)?;
+        self.run(MODE_LOGITS, &params, Receiver::Logits(receiver))
     }
 
     fn run(
@@ -320,6 +329,19 @@ impl Session {
         // SAFETY: the handle is live and idle.
         unsafe { (self.table.release_prompt_cache)(self.handle) == 0 }
     }
+}
+
+/// A run that reads a text and generates nothing.
+const fn reading(tokens: &[i32]) -> GenerateParams<'_> {
+    let sampling = Sampling {
+        temperature: None,
+        top_p: None,
+        top_k: None,
+        repeat_penalty: None,
+        frequency_penalty: None,
+        presence_penalty: None,
+    };
+    GenerateParams { tokens, append: false, save: None, sampling, tokens_max: 1 }
 }
 
 /// A path as the library takes it.

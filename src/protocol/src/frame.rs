@@ -13,6 +13,9 @@
 //!   Run(Embed{run}) ─────────────▶
 //!   ◀────────────── Embedding{run}     one, where the run comes to its end
 //!   ◀──────────────────── End{run}
+//!   Run(Score{run}) ─────────────▶
+//!   ◀───────────────── Scores{run}     one, where the run comes to its end
+//!   ◀──────────────────── End{run}
 //!   Shutdown ────────────────────▶     destroys the handle; the worker closes the socket
 //! ```
 
@@ -21,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,8 @@ pub enum FromWorker {
     Piece(Piece),
     /// What an [`Embed`] asked for.
     Embedding(Embedding),
+    /// What a [`Score`] asked for.
+    Scores(Scores),
     /// A run is over and the runtime is idle again.
     End(End),
 }
@@ -110,6 +115,8 @@ pub enum Order {
     Generate(Generate),
     /// For a vector that stands for a text.
     Embed(Embed),
+    /// For what is likely in a text and behind it.
+    Score(Score),
 }
 
 impl Order {
@@ -118,6 +125,7 @@ impl Order {
         match self {
             Self::Generate(generate) => generate.run,
             Self::Embed(embed) => embed.run,
+            Self::Score(score) => score.run,
         }
     }
 
@@ -126,6 +134,7 @@ impl Order {
         match self {
             Self::Generate(generate) => generate.tokens.len(),
             Self::Embed(embed) => embed.tokens.len(),
+            Self::Score(score) => score.tokens.len(),
         }
     }
 }
@@ -160,6 +169,44 @@ pub struct Embedding {
     pub run: u64,
     /// As many numbers as the model is wide.
     pub vector: Vec<f32>,
+}
+
+/// A text to read, of whose tokens the probabilities are wanted. The KV cache is emptied first, as for
+/// [`Embed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// As [`Generate::run`].
+    pub run: u64,
+    /// The text: at least one token, fewer than the context holds.
+    pub tokens: Vec<i32>,
+    /// Tokens that may come behind it, of which the probabilities are wanted.
+    pub candidates: Vec<i32>,
+    /// How many of the text's last tokens are to be weighed, each as the one behind those before it:
+    /// fewer than there are tokens.
+    pub last: u32,
+    /// How many of the likeliest tokens are wanted in each of their places.
+    pub top: u32,
+}
+
+/// The probabilities of tokens, as natural logarithms. The rows they are taken from stay in the
+/// worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The run they belong to.
+    pub run: u64,
+    /// Of [`Score::candidates`], in their order.
+    pub candidates: Vec<f32>,
+    /// Of the text's last tokens, in their order.
+    pub tokens: Vec<TokenScore>,
+}
+
+/// How likely a token is in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenScore {
+    /// The logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens in its place, the likeliest first.
+    pub top: Vec<(i32, f32)>,
 }
 
 /// A prompt to answer.

@@ -12,5 +12,5 @@ mod frame;
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use frame::{
     Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Piece, Pooling,
-    RunSampling, Stats, ToWorker, VERSION,
+    RunSampling, Score, Scores, Stats, ToWorker, TokenScore, VERSION,
 };

@@ -28,6 +28,7 @@ mod outlet;
 mod pooling;
 mod run_thread;
 mod runtime;
+mod scoring;
 mod serve;
 mod tally;
 #[cfg(test)]

@@ -12,7 +12,8 @@ use std::{
 
 use rkllama_npu::{GenerateParams, RunError};
 use rkllama_protocol::{
-    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Stats,
+    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Score, Scores,
+    Stats,
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     outlet::{Outlet, ServerGone, say},
     pooling,
     runtime::{Model, Runtime, sampling},
+    scoring,
     tally::{Bounds, Tally, Verdict},
 };
 
@@ -122,6 +124,7 @@ impl<M: Model> Answering<'_, M> {
         let end = match order {
             Order::Generate(generate) => self.run(generate),
             Order::Embed(embed) => self.embed(embed)?,
+            Order::Score(score) => self.score(score)?,
         };
         self.control.run_over();
         self.outlet.send(&FromWorker::End(end))
@@ -227,6 +230,39 @@ impl<M: Model> Answering<'_, M> {
             }
             (Ok(end), Some(Some(vector))) => {
                 self.outlet.send(&FromWorker::Embedding(Embedding { run, vector }))?;
+                let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
+                End::Stop(Stats { run, computed_tokens, ..Stats::default() })
+            }
+        })
+    }
+
+    /// Reads a text and says how likely its tokens are, and what comes behind it.
+    fn score(&mut self, score: &Score) -> Result<End, ServerGone> {
+        let run = score.run;
+        let aborted = |aborted| End::Aborted(Stats { run, aborted, ..Stats::default() });
+        if self.control.is_stopping() {
+            return Ok(aborted(false));
+        }
+        // There are rows for what is read only, and not for what is matched with an earlier run.
+        if let Err(reason) = self.empty_kv_cache() {
+            return Ok(End::Failed { run, reason });
+        }
+        self.control.enter(run);
+        if self.control.is_stopping() {
+            self.control.left();
+            return Ok(aborted(false));
+        }
+        let mut scores = Err("the runtime gave no logits".to_owned());
+        let result = self.model.weigh(&score.tokens, &mut |logits| {
+            scores = scoring::scores(logits, score);
+        });
+        let is_aborted = self.control.left() || self.control.is_stopping();
+        Ok(match (result, scores) {
+            _ if is_aborted => aborted(true),
+            (Err(err), _) => End::Failed { run, reason: err.to_string() },
+            (Ok(_), Err(reason)) => End::Failed { run, reason },
+            (Ok(end), Ok((candidates, tokens))) => {
+                self.outlet.send(&FromWorker::Scores(Scores { run, candidates, tokens }))?;
                 let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
                 End::Stop(Stats { run, computed_tokens, ..Stats::default() })
             }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rkllama_npu::{
-    AbortHandle, GenerateParams, Hidden, Library, LoadParams, Piece, Profile, RunEnd, RunError,
-    Sampling, Session,
+    AbortHandle, GenerateParams, Hidden, Library, LoadParams, Logits, Piece, Profile, RunEnd,
+    RunError, Sampling, Session,
 };
 use rkllama_protocol::{Load, RunSampling};
 
@@ -38,6 +38,12 @@ pub(crate) trait Model {
         &mut self,
         tokens: &[i32],
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
+    ) -> Result<RunEnd, RunError>;
+    /// As [`Session::weigh`].
+    fn weigh(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Logits<'_>) + Send),
     ) -> Result<RunEnd, RunError>;
     /// As [`Session::kv_cache_tokens`].
     fn kv_cache_tokens(&self) -> Option<u32>;
@@ -110,6 +116,14 @@ impl Model for VendorModel {
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
         self.session.read(tokens, receiver)
+    }
+
+    fn weigh(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Logits<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.session.weigh(tokens, receiver)
     }
 
     fn kv_cache_tokens(&self) -> Option<u32> {

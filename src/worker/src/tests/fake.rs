@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rkllama_npu::{GenerateParams, Hidden, Piece, Profile, RunEnd, RunError};
+use rkllama_npu::{GenerateParams, Hidden, Logits, Piece, Profile, RunEnd, RunError};
 use rkllama_protocol::{
     End, FromWorker, Generate, KvOrders, Load, Loaded, Order, RunSampling, Stats, ToWorker,
     VERSION, read_frame, write_frame,
@@ -321,6 +321,20 @@ impl Model for FakeModel {
         for values in rows? {
             assert!(values.len() <= 2 * tokens.len());
             receiver(Hidden { values: &values, width: 2 });
+        }
+        Ok(RunEnd::default())
+    }
+
+    fn weigh(
+        &mut self,
+        tokens: &[i32],
+        receiver: &mut (dyn FnMut(Logits<'_>) + Send),
+    ) -> Result<RunEnd, RunError> {
+        self.world.note("weigh");
+        let rows = self.rows.pop_front().expect("no more texts were expected");
+        for values in rows? {
+            assert!(values.len() <= 2 * tokens.len());
+            receiver(Logits { values: &values, width: 2 });
         }
         Ok(RunEnd::default())
     }

@@ -2,8 +2,8 @@
 
 use rkllama_npu::{Perf, RunEnd, RunError};
 use rkllama_protocol::{
-    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Order, Piece, Pooling, Stats,
-    ToWorker,
+    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Order, Piece, Pooling, Score,
+    Scores, Stats, ToWorker,
 };
 
 use super::fake::{Fake, generate, load, stats};
@@ -387,6 +387,52 @@ fn a_text_is_read_into_one_vector_with_an_empty_cache_and_answers_follow() {
         assert_eq!(server.world.noted("clear"), 1);
         server.generate(&generate(2));
         assert_eq!(server.hear_run(2), (vec![5], End::Stop(stats(2, 1))));
+        server.shut_down();
+    }
+}
+
+fn score(run: u64) -> ToWorker {
+    let (tokens, candidates) = (vec![1, 0, 1], vec![1, 0]);
+    ToWorker::Run(Order::Score(Score { run, tokens, candidates, last: 1, top: 1 }))
+}
+
+#[test]
+fn a_text_is_weighed_with_an_empty_cache_and_answers_follow() {
+    for version in BOTH {
+        let even = vec![0.0, 0.0];
+        let rows = [even.clone(), even.clone(), even].concat();
+        let mut server = Fake::of(version).reads(Ok(vec![rows])).says(&[5]).loaded();
+        server.say(&score(1));
+        let half = 0.5f32.ln();
+        let FromWorker::Scores(Scores { run: 1, candidates, tokens }) = server.hear() else {
+            panic!("no scores");
+        };
+        assert_eq!(candidates, [half, half]);
+        assert_eq!(tokens.len(), 1);
+        assert_eq!((tokens[0].logprob, &tokens[0].top), (half, &vec![(0, half)]));
+        assert_eq!(server.hear(), FromWorker::End(End::Stop(stats(1, 0))));
+        assert_eq!(server.world.noted("clear"), 1);
+        server.generate(&generate(2));
+        assert_eq!(server.hear_run(2), (vec![5], End::Stop(stats(2, 1))));
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_text_without_logits_is_a_failure_that_says_so() {
+    for (rows, reason) in [
+        (Ok(vec![]), "no logits"),
+        (Ok(vec![vec![0.0, 0.0]]), "1 rows of logits, and 2 are needed"),
+        (Err(RunError::Reported), "reported an error"),
+    ] {
+        let mut server = Fake::of("1.2.3").reads(rows).loaded();
+        server.say(&score(1));
+        match server.hear() {
+            FromWorker::End(End::Failed { run: 1, reason: said }) => {
+                assert!(said.contains(reason), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
         server.shut_down();
     }
 }

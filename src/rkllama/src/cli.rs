@@ -1,11 +1,24 @@
 //! The command line as written. What it means together with file and environment is in `config`.
+//!
+//! Commands that need no server and are none of the server's own stand below: `adopt`, `config`,
+//! `completions` and `man`.
+
+mod adopt;
+mod manual;
+mod settings;
+
+pub(crate) use adopt::adopt;
+pub(crate) use manual::{completions, man};
+pub(crate) use settings::settings;
 
 use std::{
     io::{self, Write},
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
 };
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::client::Think;
 
@@ -31,11 +44,52 @@ pub(crate) enum Command {
     /// With a prompt or a pipe the answer goes to standard output; a pipe's text stands in front of
     /// the prompt. Without them a conversation begins at the terminal; /? there says what it knows.
     Run(RunArgs),
+    /// Have a running server fetch a model from the Hugging Face hub.
+    ///
+    /// NAME is a short name such as `qwen3:1.7b`, or a repository, ORG/REPO, with the file behind it
+    /// where it holds several models for the server's chip. Ctrl-C stops it; the same command goes on
+    /// where it was.
+    Pull(PullArgs),
+    /// Have a running server make a model as a Modelfile says.
+    ///
+    /// Takes Ollama's Modelfiles and those of KEY=VALUE lines. Where FROM names a file or a folder that
+    /// is here, its files are sent to the server.
+    Create(CreateArgs),
+    /// Show what a running server knows of a model.
+    Show(ShowArgs),
     /// List the models of a running server.
     #[command(visible_alias = "ls")]
     List(ListArgs),
     /// List the models that a running server has loaded or is loading.
     Ps(ListArgs),
+    /// Give a model of a running server another name too. Takes no more space.
+    Cp(CpArgs),
+    /// Remove models of a running server.
+    Rm(RmArgs),
+    /// Have a running server unload a model.
+    Stop(StopArgs),
+    /// Measure how fast a model of a running server reads and writes.
+    ///
+    /// For each length of a prompt: how fast it is read, how fast the answer is written, and the time to
+    /// the first token, each as mean and range over the runs. No two prompts begin alike.
+    Bench(BenchArgs),
+    /// Take over the models of another folder, by links. Moves, changes and deletes nothing in it.
+    ///
+    /// Needs no server; one that runs sees them within seconds.
+    Adopt(AdoptArgs),
+    /// Print the configuration as `serve` would have it, without secrets.
+    Config(ServeArgs),
+    /// Print a script that makes a shell complete this command line.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder.
+    Man {
+        /// Write all pages there
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Print the API document (OpenAPI, JSON).
     Openapi,
 }
@@ -89,6 +143,150 @@ pub(crate) struct ListArgs {
     /// Print JSON for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to fetch.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// A short name, ORG/REPO or ORG/REPO/FILE.rkllm
+    pub(crate) name: String,
+    /// What the model is called on the server [default: the short, the repository's or the file's name]
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) alias: Option<String>,
+    /// The repository to take the tokenizer from [default: the model's own, else its makers']
+    #[arg(long, value_name = "ORG/REPO")]
+    pub(crate) tokenizer: Option<String>,
+    /// Print what the server says, a line of JSON each
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to make.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// What the model is called
+    pub(crate) name: String,
+    /// The Modelfile
+    #[arg(short, long, value_name = "FILE", default_value = "Modelfile")]
+    pub(crate) file: PathBuf,
+}
+
+/// What to show of which model.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The model, as `rkllama list` names it
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) part: ShowPart,
+    /// Print the server's answer, JSON for programs
+    #[arg(long, conflicts_with = "ShowPart")]
+    pub(crate) json: bool,
+}
+
+/// One part alone.
+#[derive(Debug, Clone, Default, Args)]
+#[group(multiple = false)]
+pub(crate) struct ShowPart {
+    /// Print the Modelfile alone
+    #[arg(long)]
+    pub(crate) modelfile: bool,
+    /// Print the parameters alone
+    #[arg(long)]
+    pub(crate) parameters: bool,
+    /// Print the chat template alone
+    #[arg(long)]
+    pub(crate) template: bool,
+    /// Print the system prompt alone
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Print the licences alone
+    #[arg(long)]
+    pub(crate) license: bool,
+}
+
+/// What to copy.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CpArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The model
+    pub(crate) source: String,
+    /// What its copy is called
+    pub(crate) destination: String,
+}
+
+/// What to remove.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RmArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The models
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+}
+
+/// What to unload.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The model
+    pub(crate) model: String,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The model
+    pub(crate) model: String,
+    /// Lengths of prompts, in tokens
+    #[arg(long, value_name = "TOKENS,…", value_delimiter = ',', default_value = "16,128,512")]
+    pub(crate) prompt: Vec<NonZeroUsize>,
+    /// Length of each answer, in tokens
+    #[arg(long, value_name = "TOKENS", default_value = "64")]
+    pub(crate) tokens: NonZeroU32,
+    /// How often each length is measured
+    #[arg(long, value_name = "TIMES", default_value = "3")]
+    pub(crate) runs: NonZeroU32,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to take over, and where to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdoptArgs {
+    /// The other folder, such as /opt/rkllama/models
+    pub(crate) dir: PathBuf,
+    /// Our folder, with one folder per model, as for serve
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
+    /// Fetch missing tokenizers from the repositories that the Modelfiles name; they are put beside the
+    /// weights
+    #[arg(long)]
+    pub(crate) fetch: bool,
+    /// Configuration file, as for serve
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl AdoptArgs {
+    /// The same for `serve`.
+    fn as_serve(&self) -> ServeArgs {
+        ServeArgs {
+            models: self.models.clone(),
+            config: self.config.clone(),
+            ..ServeArgs::default()
+        }
+    }
 }
 
 /// Where `serve` would look, and how to print.

@@ -1,20 +1,33 @@
 //! The client's side of the command line: it talks HTTP to a running server and starts none.
 
 mod address;
+mod bench;
 mod chat;
+mod create;
 mod interactive;
+mod lines;
 mod models;
+mod pictures;
 mod printer;
+mod progress;
+mod pull;
 mod run;
+mod show;
+mod store;
 
+pub(crate) use bench::bench;
 pub(crate) use chat::Think;
+pub(crate) use create::create;
 pub(crate) use models::{list, ps};
+pub(crate) use pull::pull;
 pub(crate) use run::run;
+pub(crate) use show::show;
+pub(crate) use store::{cp, rm, stop};
 
-use std::{env, time::Duration};
+use std::{env, fmt, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use reqwest::{RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use crate::cli::ServerArgs;
@@ -32,12 +45,40 @@ pub(crate) struct Client {
 /// What servers answer when they refuse.
 #[derive(Debug, Deserialize)]
 struct Refusal {
-    error: Reason,
+    error: Words,
+}
+
+/// As OpenAI's API has it, and as Ollama's.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    Reason(Reason),
+    Text(String),
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reason {
     pub(crate) message: String,
+}
+
+/// A server's no, in its own words.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    words: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether the server says that there is no such thing.
+fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|no| no.status == StatusCode::NOT_FOUND)
 }
 
 impl Client {
@@ -60,7 +101,15 @@ impl Client {
         self.http.post(format!("{}{path}", self.url))
     }
 
-    /// Sends a request; a refusal is an error in the server's own words.
+    fn head(&self, path: &str) -> RequestBuilder {
+        self.http.head(format!("{}{path}", self.url))
+    }
+
+    fn delete(&self, path: &str) -> RequestBuilder {
+        self.http.delete(format!("{}{path}", self.url))
+    }
+
+    /// Sends a request; a refusal is an error in the server's own words, [`Refused`].
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let request = match &self.key {
             Some(key) => request.bearer_auth(key),
@@ -81,10 +130,12 @@ impl Client {
         }
         let status = response.status();
         let body = response.text().await.unwrap_or_default();
-        match serde_json::from_str::<Refusal>(&body) {
-            Ok(refusal) => bail!("{}", refusal.error.message),
-            Err(_) => bail!("{} answered {status} and no reason", self.url),
-        }
+        let words = match serde_json::from_str::<Refusal>(&body) {
+            Ok(Refusal { error: Words::Reason(Reason { message }) }) => message,
+            Ok(Refusal { error: Words::Text(words) }) => words,
+            Err(_) => format!("{} answered {status} and no reason", self.url),
+        };
+        Err(Refused { status, words }.into())
     }
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Fallback {
     pub(crate) chat: Option<String>,
     /// For embeddings.
     pub(crate) embed: Option<String>,
+    /// For reranking.
+    pub(crate) rerank: Option<String>,
 }
 
 /// Who may ask.

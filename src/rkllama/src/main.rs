@@ -38,13 +38,26 @@ fn main() -> ExitCode {
 }
 
 fn for_people() -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
     match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Run(args) => client::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::List(args) => client::list(&args).map(|()| ExitCode::SUCCESS),
-        Command::Ps(args) => client::ps(&args).map(|()| ExitCode::SUCCESS),
-        Command::Openapi => cli::print(&rkllama_openapi::document::<rkllama_compat::Operations>())
-            .map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args).map(done),
+        Command::Run(args) => client::run(&args).map(done),
+        Command::Pull(args) => client::pull(&args).map(done),
+        Command::Create(args) => client::create(&args).map(done),
+        Command::Show(args) => client::show(&args).map(done),
+        Command::List(args) => client::list(&args).map(done),
+        Command::Ps(args) => client::ps(&args).map(done),
+        Command::Cp(args) => client::cp(&args).map(done),
+        Command::Rm(args) => client::rm(&args),
+        Command::Stop(args) => client::stop(&args).map(done),
+        Command::Bench(args) => client::bench(&args).map(done),
+        Command::Adopt(args) => cli::adopt(&args),
+        Command::Config(args) => cli::settings(&args).map(done),
+        Command::Completions { shell } => cli::completions(shell).map(done),
+        Command::Man { dir } => cli::man(dir.as_deref()).map(done),
+        Command::Openapi => {
+            cli::print(&rkllama_openapi::document::<rkllama_compat::Operations>()).map(done)
+        }
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -120,6 +120,7 @@ impl Reload {
         self.responses.limit(kept_limits(&config));
         self.fallback.chat.store(config.fallback.chat.clone().map(Arc::new));
         self.fallback.embed.store(config.fallback.embed.clone().map(Arc::new));
+        self.fallback.rerank.store(config.fallback.rerank.clone().map(Arc::new));
         self.in_force.store(Arc::new(config));
         tracing::info!(changed, "reloaded");
         let residents = self.engine.residents();

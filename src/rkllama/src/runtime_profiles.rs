@@ -44,6 +44,9 @@ pub(crate) struct Facts {
     /// Whether it gives the hidden layer, of which embeddings are made.
     #[serde(skip_serializing_if = "Option::is_none")]
     hidden_layer: Option<bool>,
+    /// Whether it gives logits, of which rerankers' scores are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<bool>,
 }
 
 /// [`KvReuse`] as it is written.
@@ -80,6 +83,7 @@ impl Facts {
                 .stale_token_after_abort
                 .or(others.stale_token_after_abort),
             hidden_layer: self.hidden_layer.or(others.hidden_layer),
+            logits: self.logits.or(others.logits),
         }
     }
 
@@ -100,6 +104,7 @@ impl Facts {
                 .unwrap_or(profile.kv_doubtful_after_abort),
             stale_token_after_abort: self.stale_token_after_abort.unwrap_or(false),
             hidden_layer: self.hidden_layer.unwrap_or(true),
+            logits: self.logits.unwrap_or(true),
             ..RuntimeChoice::new(path)
         }
     }
@@ -208,6 +213,7 @@ mod tests {
                 kv_doubtful_after_abort: Some(false),
                 stale_token_after_abort: None,
                 hidden_layer: Some(true),
+                logits: None,
             }
         );
         assert_eq!(facts("1.3.0").eos_guard, Some(true));
@@ -223,7 +229,7 @@ mod tests {
         let said = profiles(
             "[\"1.3.1\"]\nkv_reuse = \"append\"\nsaved_prompts = false\n\
              kv_doubtful_after_abort = false\ncontext_margin_tokens = 8\n\
-             hidden_layer = false\n",
+             hidden_layer = false\nlogits = false\n",
         );
         assert_eq!(
             choice(said.of("1.3.1")),
@@ -235,6 +241,7 @@ mod tests {
                 kv_doubtful_after_abort: false,
                 stale_token_after_abort: false,
                 hidden_layer: false,
+                logits: false,
                 ..RuntimeChoice::new("/lib")
             }
         );

@@ -237,6 +237,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: false,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,

@@ -119,7 +119,9 @@ async fn serve(
     let fallback = Arc::new(Fallbacks {
         chat: ArcSwapOption::from_pointee(config.fallback.chat.clone()),
         embed: ArcSwapOption::from_pointee(config.fallback.embed.clone()),
+        rerank: ArcSwapOption::from_pointee(config.fallback.rerank.clone()),
     });
+    let sources = hub::sources(&config)?;
     let responses = KeptResponses::new(kept_limits(&config));
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
@@ -132,7 +134,8 @@ async fn serve(
         responses: responses.clone(),
         strict_parameters: config.strict_parameters,
         empty_store_hint: Some(format!(
-            "put a folder with a .rkllm file and its tokenizer into {}",
+            "`rkllama pull {}` fetches one, or put a folder with a .rkllm file and its tokenizer into {}",
+            sources.suggestion(),
             config.models.display()
         )),
     };
@@ -141,10 +144,11 @@ async fn serve(
         engine: Arc::new(engine.clone()),
         texts: Arc::new(engine.clone()),
         models: models.clone(),
-        store: Arc::new(Library::new(models.clone(), hub::sources(&config)?)),
+        store: Arc::new(Library::new(models.clone(), sources)),
         fallback: fallback.clone(),
         intake: intake.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        debug: config.debug,
     };
     let others =
         Others { operations: rkllama_compat::operations(compat), shapes: rkllama_compat::shapes() };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Client, Reason};
+use super::{Client, Reason, is_absent};
 
 /// What goes with every question.
 #[derive(Debug, Clone, Default)]
@@ -151,7 +151,11 @@ impl Client {
         hear: &mut dyn FnMut(Heard) -> anyhow::Result<()>,
     ) -> anyhow::Result<Done> {
         let request = self.post("/v1/chat/completions").json(&conversation.request());
-        let mut events = self.send(request).await?.bytes_stream().eventsource();
+        let answer = self.send(request).await.map_err(|error| match is_absent(&error) {
+            true => anyhow!("{error} `rkllama pull {}` fetches it.", conversation.model),
+            false => error,
+        });
+        let mut events = answer?.bytes_stream().eventsource();
         let mut done = Done::default();
         while let Some(event) = events.next().await {
             let event = event.context("the answer broke off")?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Client,
     chat::{self, Conversation, Think},
+    pictures,
     printer::{self, Printer},
     runtime,
 };
@@ -31,10 +32,12 @@ const HELP: &str = "\
   /set verbose | quiet     counts and times behind each answer, or not
   /show                    what is set
   /load MODEL              go on with another model, from the beginning
+  /save MODEL              make a model that begins with this conversation and these settings
   /clear                   forget the conversation
   /bye                     leave
   /?                       this
   \"\"\"                      begins and ends a text of several lines
+  FILE.png …               the path of a picture in a question sends the picture
   Ctrl-C                   stops an answer; Ctrl-D leaves";
 
 /// Parameters that a number follows, as the API names them.
@@ -160,6 +163,11 @@ impl Session<'_> {
                 self.conversation.messages.clear();
                 say(&format!("Talking with {rest}."))?;
             }
+            "save" if rest.is_empty() => say("As what? /save MODEL")?,
+            "save" => {
+                self.save(rest)?;
+                say(&format!("There is a model {rest} now."))?;
+            }
             "set" => say(&self.set(rest)?)?,
             _ => say(&format!("There is no /{word}: /? shows what there is."))?,
         }
@@ -168,7 +176,8 @@ impl Session<'_> {
 
     /// Puts a question; Ctrl-C stops the answer, and what was said of it stays in the conversation.
     fn ask(&mut self, question: &str) -> anyhow::Result<()> {
-        self.conversation.messages.push(json!({"role": "user", "content": question}));
+        let content = pictures::content(question)?;
+        self.conversation.messages.push(json!({"role": "user", "content": content}));
         let mut printer = Printer::new(self.hides_thoughts);
         let (client, conversation) = (self.client, &self.conversation);
         let answer = self.runtime.block_on(async {
@@ -192,6 +201,29 @@ impl Session<'_> {
             None => say("(stopped)")?,
         }
         Ok(())
+    }
+
+    /// Makes a model of what is set and of what was said.
+    fn save(&self, name: &str) -> anyhow::Result<()> {
+        let Conversation { model, system, messages, parameters, .. } = &self.conversation;
+        let parameters = parameters.iter().map(|(name, value)| {
+            // The one name that Ollama's API has otherwise.
+            let name = if name == "max_tokens" { "num_predict" } else { name };
+            (name.to_owned(), value.clone())
+        });
+        let messages = messages.iter().map(|message| {
+            json!({"role": message["role"], "content": pictures::text_of(&message["content"])})
+        });
+        let request = json!({
+            "model": name,
+            "from": model,
+            "system": system,
+            "parameters": parameters.collect::<serde_json::Map<_, _>>(),
+            "messages": messages.collect::<Vec<_>>(),
+            "stream": false,
+        });
+        let request = self.client.post("/api/create").json(&request);
+        self.runtime.block_on(self.client.send(request)).map(drop)
     }
 
     /// Sets something; the answer says what is so now.

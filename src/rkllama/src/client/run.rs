@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     Client,
     chat::{self, Conversation},
-    interactive,
+    interactive, pictures,
     printer::{self, Printer},
     runtime,
 };
@@ -50,7 +50,8 @@ fn once(
     question: String,
     args: &RunArgs,
 ) -> anyhow::Result<()> {
-    conversation.messages.push(json!({"role": "user", "content": question}));
+    let content = pictures::content(&question)?;
+    conversation.messages.push(json!({"role": "user", "content": content}));
     let mut printer = Printer::new(args.hide_thinking);
     let answer = runtime()?.block_on(client.ask(&conversation, &mut |heard| printer.hear(heard)));
     let finished = printer.finish();

@@ -16,7 +16,8 @@ SCRIPT = pathlib.Path(__file__).with_name("script.toml")
 
 
 class Server:
-    """Listens on the addresses of `listen`; the mock follows `script`; the model has the names `aliases` too.
+    """Listens on the addresses of `listen`; the mock follows `script`; the model has the names `aliases` too;
+    beside it stand `copies` of it under other names, each with its manifest.
     `variables` are further ones of the environment: configuration, and the mock's own."""
 
     def __init__(
@@ -26,6 +27,7 @@ class Server:
         listen=("127.0.0.1:0",),
         script=SCRIPT,
         aliases=(),
+        copies=None,
         **variables: str,
     ):
         models = directory / "models"
@@ -33,6 +35,9 @@ class Server:
         if aliases:
             with (models / "demo" / "rkllama.toml").open("a", encoding="utf-8") as manifest:
                 manifest.write(f"aliases = {json.dumps(aliases)}\n")
+        for name, manifest in (copies or {}).items():
+            shutil.copytree(REPOSITORY / "mock-npu" / "demo", models / name)
+            (models / name / "rkllama.toml").write_text(manifest, encoding="utf-8")
         self.trace = directory / "trace.jsonl"
         libraries = pathlib.Path(os.environ["MOCK_NPU_LIBS"])
         self.process = subprocess.Popen(

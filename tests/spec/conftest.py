@@ -7,6 +7,7 @@ import subprocess
 import openai
 import pytest
 
+from hub import Hub, demo
 from serving import Server
 
 PORTS = (8000, 8080, 11434)
@@ -19,6 +20,7 @@ ALIASES = [
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
+    hub = Hub({"username/repo": demo("file.rkllm")})
     server = Server(
         tmp_path_factory.mktemp("server"),
         listen=[f"127.0.0.1:{port}" for port in PORTS],
@@ -26,9 +28,12 @@ def server(tmp_path_factory):
         aliases=ALIASES,
         RKLLAMA_FALLBACK__CHAT="demo",
         RKLLAMA_FALLBACK__EMBED="demo",
+        RKLLAMA_HUB__ENDPOINT=hub.url,
+        RKLLAMA_DEBUG="true",
     )
     yield server
     server.stop()
+    hub.stop()
 
 
 @pytest.fixture

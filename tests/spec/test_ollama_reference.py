@@ -263,3 +263,15 @@ def test_a_model_that_is_not_there(server):
     answer = httpx.post(f"{URL}/api/generate", json=body)
     assert answer.status_code == 404
     assert answer.json() == {"error": "model 'nonexistent' not found"}
+
+
+def test_a_model_is_pulled_and_deleted(server):
+    lines = httpx.post(f"{URL}/api/pull", json={"name": "username/repo"}, timeout=60).text.splitlines()
+    statuses = [json.loads(line)["status"] for line in lines]
+    assert statuses[0] == "pulling manifest" and statuses[-1] == "success"
+    last = [line for line in map(json.loads, lines) if "digest" in line][-1]
+    assert last["completed"] == last["total"] > 0
+    names = [model["name"] for model in httpx.get(f"{URL}/api/tags").json()["models"]]
+    assert "repo:latest" in names
+    deleted = httpx.request("DELETE", f"{URL}/api/delete", json={"name": "repo"})
+    assert deleted.status_code == 200 and deleted.content == b""

@@ -136,3 +136,64 @@ def test_the_dialect_lists_and_shows(curl):
     assert json.loads(curl(f"{URL}/api/version"))["version"].count(".") == 2
     shown = json.loads(curl(f"{URL}/api/show", {"name": "qwen2.5:3b"}, method="POST"))
     assert shown["details"]["format"] == "rkllm"
+
+
+# What changes the models
+
+
+def test_fetching_and_removing(curl, server):
+    text = curl(f"{URL}/pull", {"model": "hf/username/repo/file.rkllm"}, method="POST")
+    lines = text.splitlines()
+    assert "Downloading file.rkllm (0.00 MB)..." in lines and lines[-1] == "100%"
+    assert "repo" in ask("GET", "/models")[1]["models"]
+    assert ask("POST", "/load_model", {"model_name": "file.rkllm"})[0] == 200
+    answer = json.loads(curl(f"{URL}/rm", {"model": "file.rkllm"}, method="DELETE"))
+    assert answer == {"message": "The model has been successfully deleted."}
+    assert "repo" not in ask("GET", "/models")[1]["models"]
+    assert ask("GET", "/current_model")[0] == 404
+    missing = {"error": "The model: file.rkllm cannot be found."}
+    assert ask("DELETE", "/rm", {"model": "file.rkllm"}) == (404, missing)
+    assert ask("POST", "/rm", {"model": "../demo"})[0] == 404
+    broken = httpx.post(f"{URL}/pull", json={"model": "username/nothing/file.rkllm"}, timeout=60)
+    assert broken.text.startswith("Error during download: ")
+
+
+def test_the_dialect_makes_and_removes(server):
+    modelfile = 'FROM="demo.rkllm"\nHUGGINGFACE_PATH="org/repo"\nSYSTEM="Be brief."\nTEMPERATURE=0.5\n'
+    answer = httpx.post(
+        f"{URL}/api/create", json={"name": "brief", "modelfile": modelfile, "stream": False}, timeout=60
+    )
+    assert answer.json() == {"status": "success"}
+    assert ask("POST", "/api/show", {"name": "brief"})[1]["system"] == "Be brief."
+    pulled = httpx.post(f"{URL}/api/pull", json={"name": "username/repo"}, timeout=60).text
+    assert json.loads(pulled.splitlines()[-1]) == {"status": "success"}
+    for name in ["brief", "repo"]:
+        assert httpx.request("DELETE", f"{URL}/api/delete", json={"name": name}).status_code == 200
+    assert [model["name"] for model in ask("GET", "/api/tags")[1]["models"]] == ["demo:latest"]
+
+
+def test_the_dialect_reranks(curl, server):
+    """A Modelfile says that the model is made for it."""
+    modelfile = 'FROM="demo.rkllm"\nMODEL_TYPE="reranker"\n'
+    body = {"name": "Qwen3-Reranker-0.6B_W8A8_RK3588", "modelfile": modelfile, "stream": False}
+    assert httpx.post(f"{URL}/api/create", json=body, timeout=60).json() == {"status": "success"}
+    body = {
+        "model": "Qwen3-Reranker-0.6B_W8A8_RK3588",
+        "prompt": "What is the capital of China?",
+        "documents": ["Gravity attracts two bodies.", "The capital of China is Beijing."],
+    }
+    scores = json.loads(curl(f"{URL}/api/rerank", body, method="POST", kind=None))["scores"]
+    assert [score["document"] for score in scores] == body["documents"][::-1]
+    assert 1 >= scores[0]["score"] > scores[1]["score"] >= 0
+    httpx.request("DELETE", f"{URL}/api/delete", json={"name": body["model"]})
+
+
+def test_looking_at_an_answer(server):
+    """The server was started with `--debug`."""
+    lines = httpx.post(
+        f"{URL}/api/generate", json={"model": "demo", "prompt": "Hello", "think": False}, timeout=60
+    ).text
+    fine = {"status": "ok", "message": "No issues found in the response format"}
+    assert ask("POST", "/api/debug", {"stream_data": lines}) == (200, fine)
+    status, found = ask("POST", "/api/debug", {"stream_data": lines.splitlines()[0]})
+    assert status == 200 and found["status"] == "error" and found["issues"]

@@ -290,6 +290,13 @@ impl Server {
         self.setup.take().unwrap().start()
     }
 
+    /// Starts it again after it was killed.
+    #[must_use]
+    pub fn start_again(mut self) -> Self {
+        self.wait();
+        self.setup.take().unwrap().start()
+    }
+
     fn end(&mut self) {
         self.signal(Signal::TERM);
         let status = self.wait();

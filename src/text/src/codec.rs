@@ -502,6 +502,11 @@ impl Codec {
         })
     }
 
+    /// The token that `tokenizer_config.json` calls so, such as `bos_token`.
+    pub fn named_token(&self, name: &str) -> Option<&str> {
+        self.template.named_token(name)
+    }
+
     /// The text of token ids, with the names of control tokens in it.
     ///
     /// # Errors

@@ -34,6 +34,6 @@ pub use codec::{ChatPrompt, Codec, Encoded, Rendered};
 pub use error::TextError;
 pub use reasoning::ReasoningFormat;
 pub use stop::{Passed, StopStrings};
-pub use template::RenderOptions;
+pub use template::{RenderOptions, check_template};
 pub use tools::{CallForm, Calls, Piece, ToolFormat, ToolParser, UnknownFormat};
 pub use utf8::Utf8Assembler;

@@ -74,6 +74,15 @@ pub(crate) enum ToolsIn {
     SystemMessage,
 }
 
+/// Whether a chat template can be compiled.
+///
+/// # Errors
+/// In words, with the place of the fault.
+pub fn check_template(source: &str) -> Result<(), String> {
+    let text = without_generation_tags(source);
+    environment().add_template_owned(NAME, text).map_err(|error| describe(&error))
+}
+
 /// A compiled template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
@@ -128,6 +137,12 @@ impl ChatTemplate {
         };
         probe::try_out(&mut template);
         Ok(template)
+    }
+
+    /// The special token of this name.
+    pub(crate) fn named_token(&self, name: &str) -> Option<&str> {
+        let found = self.named_tokens.iter().find(|(key, _)| key == name);
+        found.map(|(_, token)| token.as_str())
     }
 
     /// What it does with tools.

@@ -26,6 +26,9 @@ PIECES = {
     "/api/chat": (LINES, "OllamaChatResponse", "OllamaError"),
     "/api/generate": (LINES, "OllamaGenerateResponse", "OllamaError"),
     "/generate": ("text/plain", "LegacyAnswer", "LegacyError"),
+    "/api/pull": (LINES, "OllamaProgress", "OllamaError"),
+    "/api/create": (LINES, "OllamaProgress", "OllamaError"),
+    "/api/push": (LINES, "OllamaProgress", "OllamaError"),
 }
 
 validators = {}
@@ -59,8 +62,33 @@ def kept_response():
 turns = itertools.count()
 
 
+# Where a request names a model that is made, replaced or removed.
+CHANGES = {
+    "/api/create": ("model", "name"),
+    "/api/copy": ("destination",),
+    "/api/delete": ("model", "name"),
+    "/api/pull": ("as",),
+    "/rm": ("model",),
+    "/pull": ("model_name",),
+}
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    keep_models(case)
+    name_responses(case)
+
+
+def keep_models(case):
+    """What other requests need is neither removed nor replaced."""
+    if not isinstance(case.body, dict):
+        return
+    for field in CHANGES.get(case.operation.path, ()):
+        if isinstance(case.body.get(field), str) and case.body[field].strip():
+            case.body[field] = "made"
+
+
+def name_responses(case):
     """Every other time the id is one that the server knows: nobody makes it up."""
     if "response_id" not in (case.path_parameters or {}) or not case.meta.generation.mode.is_positive:
         return

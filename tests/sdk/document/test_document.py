@@ -11,6 +11,7 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV30SpecValidator, validate
 
+from hub import Hub, demo
 from serving import REPOSITORY, Server
 
 HERE = pathlib.Path(__file__).parent
@@ -20,11 +21,20 @@ COMMITTED = REPOSITORY / "openapi" / "openapi.json"
 @pytest.fixture(scope="module")
 def open_server(tmp_path_factory):
     """Whatever model is named, one answers: else nearly every request would end in 404."""
+    hub = Hub({"org/repo": demo("model.rkllm")})
     server = Server(
-        tmp_path_factory.mktemp("open"), RKLLAMA_FALLBACK__CHAT="demo", RUST_LOG="warn"
+        tmp_path_factory.mktemp("open"),
+        copies={"judge": "type = 'rerank'\n"},
+        RKLLAMA_FALLBACK__CHAT="demo",
+        RKLLAMA_FALLBACK__EMBED="demo",
+        RKLLAMA_FALLBACK__RERANK="judge",
+        RKLLAMA_HUB__ENDPOINT=hub.url,
+        RKLLAMA_DEBUG="true",
+        RUST_LOG="warn",
     )
     yield server
     server.stop()
+    hub.stop()
 
 
 @pytest.fixture(scope="module")

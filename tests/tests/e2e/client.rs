@@ -184,6 +184,15 @@ fn a_conversation_at_a_terminal() {
     session.send_line("Hello").unwrap();
     session.exp_string("Arr.").unwrap();
     ready(&mut session);
+    // A model that begins with all this.
+    session.send_line("/set parameter max_tokens 40").unwrap();
+    ready(&mut session);
+    session.send_line("/save pirate").unwrap();
+    session.exp_string("There is a model pirate now.").unwrap();
+    ready(&mut session);
+    session.send_line("/save ../pirate").unwrap();
+    session.exp_string("invalid model name").unwrap();
+    ready(&mut session);
     session.send_line("/load nobody").unwrap();
     ready(&mut session);
     // A question that fails ends nothing.
@@ -194,6 +203,23 @@ fn a_conversation_at_a_terminal() {
     session.exp_eof().unwrap();
     let history = std::fs::read_to_string(server.dir().join("rkllama/history")).unwrap();
     assert!(history.contains("How is the weather?"), "{history}");
+    let saved = server.dir().join("models/pirate/rkllama.toml");
+    let saved = std::fs::read_to_string(saved).unwrap();
+    for words in ["max_tokens = 40", "You are a pirate.", "Hello", "Arr."] {
+        assert!(saved.contains(words), "{words} in {saved}");
+    }
+}
+
+/// A picture is sent, and the model says itself that it cannot see.
+#[test]
+fn a_picture_in_a_question_is_sent() {
+    let server = server();
+    let picture = server.dir().join("cat.png");
+    std::fs::write(&picture, "a cat").unwrap();
+    let question = format!("What is on {}?", picture.display());
+    let asked = run(client(&server, &["run", "demo", &question]), "");
+    let words = String::from_utf8(asked.stderr).unwrap();
+    assert!(!asked.status.success() && words.contains("image"), "{words}");
 }
 
 #[test]

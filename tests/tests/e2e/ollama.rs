@@ -740,7 +740,7 @@ async fn what_is_not_there_is_told_in_plain_text() {
         let allow = response.headers().get("allow").map(|it| it.to_str().unwrap().to_owned());
         (OllamaReply::read(response).await, allow)
     };
-    for path in ["/api/nope", "/api/", "/api/chat/x", "/api/rerank"] {
+    for path in ["/api/nope", "/api/", "/api/chat/x"] {
         let (reply, _) = send(Method::GET, path).await;
         assert_eq!((reply.status, &*reply.text), (StatusCode::NOT_FOUND, "404 page not found"));
         assert!(reply.content_type.starts_with("text/plain"), "{}", reply.content_type);
@@ -749,6 +749,7 @@ async fn what_is_not_there_is_told_in_plain_text() {
         (Method::PUT, "/api/chat", "POST"),
         (Method::GET, "/api/generate", "POST"),
         (Method::POST, "/api/tags", "GET"),
+        (Method::GET, "/api/rerank", "POST"),
     ] {
         let (reply, allow) = send(method, path).await;
         assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");

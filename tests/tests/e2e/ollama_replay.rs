@@ -63,9 +63,10 @@ enum Here {
 /// Which records, by how their id begins and what it contains; how they differ; why.
 type Difference = (&'static str, &'static str, Here, &'static str);
 
-const GGUF_ONLY: &[&str] = &["license", "messages", "parameters", "system", "tensors"];
-const GGUF_ONLY_AND_INFILL: &[&str] =
-    &["license", "messages", "parameters", "system", "tensors", "insert"];
+const GGUF_AND_OURS: &[&str] =
+    &["license", "messages", "origins", "parameters", "system", "tensors"];
+const GGUF_OURS_AND_INFILL: &[&str] =
+    &["license", "messages", "origins", "parameters", "system", "tensors", "insert"];
 const NO_VISION: &str = r#"{"error":"\"plain\" does not support vision"}"#;
 const LOADED: &str =
     r#"{"model":"plain","created_at":"","response":"","done":true,"done_reason":"load"}"#;
@@ -130,10 +131,10 @@ const DIFFERENCES: &[Difference] = &[
     (
         "g3/show",
         "{\"model\":\"tools\"}",
-        Here::Without(GGUF_ONLY_AND_INFILL),
+        Here::Without(GGUF_OURS_AND_INFILL),
         "a .rkllm has none of it, and gaps are filled by models with tokens for it, not by templates",
     ),
-    ("g3/show", "", Here::Without(GGUF_ONLY), "a .rkllm has none of it"),
+    ("g3/show", "", Here::Without(GGUF_AND_OURS), "a .rkllm has none of it"),
 ];
 
 /// Which records are not asked here, and why.

@@ -28,7 +28,7 @@ use crate::corpus::{cases, files, mutated, spliced, values};
 const PATHS: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
 /// Of other APIs.
-const OTHER_PATHS: [&str; 18] = [
+const OTHER_PATHS: [&str; 21] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -47,6 +47,9 @@ const OTHER_PATHS: [&str; 18] = [
     "/api/copy",
     "/api/pull",
     "/api/push",
+    "/api/rerank",
+    "/v1/rerank",
+    "/v1/score",
 ];
 
 fn paths() -> impl Iterator<Item = &'static str> {
@@ -69,6 +72,12 @@ impl Engine for Willing {
             Ok(Event::Text("word".to_owned())),
             Ok(Event::Finished(finished)),
         ]))
+    }
+
+    fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
+        let found = rkllama_core::Relevance { score: 0.5, tokens: 1 };
+        let found = vec![found; request.documents.len()];
+        Box::pin(async move { Ok(found) })
     }
 
     fn embed(&self, request: EmbedRequest) -> Embeddings {
@@ -111,6 +120,10 @@ impl Texts for Willing {
         Box::pin(async { Ok(vec![1, 2]) })
     }
 
+    fn check_template(&self, source: &str) -> Result<(), String> {
+        if source.contains("{% bad") { Err("unknown tag `bad`".to_owned()) } else { Ok(()) }
+    }
+
     fn tokenize(&self, _: Arc<Model>, text: String, _: Cutting) -> Working<Vec<i32>> {
         Box::pin(async move { Ok(text.bytes().map(i32::from).collect()) })
     }
@@ -133,6 +146,7 @@ impl Models for Willing {
             tokens_max: None,
             runtime: None,
             pooling: None,
+            reranks: true,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
@@ -198,6 +212,7 @@ fn app(around: &Path) -> impl Endpoint<Output = Response> + 'static {
         fallback: Arc::default(),
         intake: intake.clone(),
         version: "1.2.3".to_owned(),
+        debug: true,
     };
     let operations = rkllama_compat::operations(others);
     let others = Others { operations, shapes: rkllama_compat::shapes() };

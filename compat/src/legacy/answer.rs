@@ -196,10 +196,15 @@ impl Payload for Pieces {
 
 impl IntoResponse for Pieces {
     fn into_response(self) -> Response {
-        Response::builder()
-            .content_type("text/plain; charset=utf-8")
-            .header("cache-control", "no-cache")
-            .header("x-accel-buffering", "no")
-            .body(Body::from_bytes_stream(self.0.map(Ok::<_, std::io::Error>)))
+        growing_text(self.0)
     }
+}
+
+/// A text that is sent as it comes.
+pub(super) fn growing_text(text: BoxStream<'static, Bytes>) -> Response {
+    Response::builder()
+        .content_type("text/plain; charset=utf-8")
+        .header("cache-control", "no-cache")
+        .header("x-accel-buffering", "no")
+        .body(Body::from_bytes_stream(text.map(Ok::<_, std::io::Error>)))
 }

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use poem::{Body, IntoResponse, Response};
+use poem::{IntoResponse, Response};
 use poem_openapi::{
     payload::Payload,
     registry::{MetaSchema, MetaSchemaRef},
 };
 use rkllama_core::{Pull, Step, StoreError};
 
-use super::wire::PullRequest;
+use super::{answer::growing_text, wire::PullRequest};
 use crate::State;
 
 /// A text that grows.
@@ -31,11 +31,7 @@ impl Payload for ProgressText {
 
 impl IntoResponse for ProgressText {
     fn into_response(self) -> Response {
-        Response::builder()
-            .content_type("text/plain; charset=utf-8")
-            .header("cache-control", "no-cache")
-            .header("x-accel-buffering", "no")
-            .body(Body::from_bytes_stream(self.0.map(Ok::<_, std::io::Error>)))
+        growing_text(self.0)
     }
 }
 

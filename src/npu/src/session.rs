@@ -210,8 +210,8 @@ impl Session {
         self.run(MODE_HIDDEN, &params, Receiver::Hidden(receiver))
     }
 
-    /// Has the model read a text; `receiver` gets the logits behind each of its tokens, in one piece
-    /// or in several. Otherwise as [`Session::read`].
+    /// Has the model read a text; `receiver` gets the logits behind those of its tokens that were
+    /// computed. Otherwise as [`Session::read`].
     ///
     /// # Errors
     /// [`RunError`]. After [`RunError::Invalid`] nothing has happened.

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use rkllama_npu::{GenerateParams, RunError};
+use rkllama_npu::{GenerateParams, RunEnd, RunError};
 use rkllama_protocol::{
     Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Score, Scores,
     Stats,
@@ -202,48 +202,43 @@ impl<M: Model> Answering<'_, M> {
     /// Reads a text and says which vector stands for it.
     fn embed(&mut self, embed: &Embed) -> Result<End, ServerGone> {
         let run = embed.run;
-        let aborted = |aborted| End::Aborted(Stats { run, aborted, ..Stats::default() });
-        if self.control.is_stopping() {
-            return Ok(aborted(false));
-        }
-        // What an earlier run left would be read with it.
-        if let Err(reason) = self.empty_kv_cache() {
-            return Ok(End::Failed { run, reason });
-        }
-        self.control.enter(run);
-        if self.control.is_stopping() {
-            self.control.left();
-            return Ok(aborted(false));
-        }
-        // The last rows that come: some releases say first that there are none.
-        let mut vector = None;
-        let result = self.model.read(&embed.tokens, &mut |hidden| {
-            vector = Some(pooling::pool(hidden, embed.tokens.len(), embed.pooling));
-        });
-        let is_aborted = self.control.left() || self.control.is_stopping();
-        Ok(match (result, vector) {
-            _ if is_aborted => aborted(true),
-            (Err(err), _) => End::Failed { run, reason: err.to_string() },
-            (Ok(_), None | Some(None)) => {
-                let reason = "the runtime gave no hidden layer".to_owned();
-                End::Failed { run, reason }
-            }
-            (Ok(end), Some(Some(vector))) => {
-                self.outlet.send(&FromWorker::Embedding(Embedding { run, vector }))?;
-                let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
-                End::Stop(Stats { run, computed_tokens, ..Stats::default() })
-            }
+        self.read(run, |model| {
+            // The last rows that come: some releases say first that there are none.
+            let mut vector = None;
+            let result = model.read(&embed.tokens, &mut |hidden| {
+                vector = Some(pooling::pool(hidden, embed.tokens.len(), embed.pooling));
+            });
+            let vector =
+                vector.flatten().ok_or_else(|| "the runtime gave no hidden layer".to_owned());
+            (result, vector.map(|vector| FromWorker::Embedding(Embedding { run, vector })))
         })
     }
 
     /// Reads a text and says how likely its tokens are, and what comes behind it.
     fn score(&mut self, score: &Score) -> Result<End, ServerGone> {
         let run = score.run;
+        self.read(run, |model| {
+            let mut scores = Err("the runtime gave no logits".to_owned());
+            let result = model.weigh(&score.tokens, &mut |logits| {
+                scores = scoring::scores(logits, score);
+            });
+            let scores = scores
+                .map(|(candidates, tokens)| FromWorker::Scores(Scores { run, candidates, tokens }));
+            (result, scores)
+        })
+    }
+
+    /// A run that reads and writes nothing: `read` makes it and says what to send of it.
+    fn read(
+        &mut self,
+        run: u64,
+        read: impl FnOnce(&mut M) -> (Result<RunEnd, RunError>, Result<FromWorker, String>),
+    ) -> Result<End, ServerGone> {
         let aborted = |aborted| End::Aborted(Stats { run, aborted, ..Stats::default() });
         if self.control.is_stopping() {
             return Ok(aborted(false));
         }
-        // There are rows for what is read only, and not for what is matched with an earlier run.
+        // What an earlier run left would be read with it, or what is matched with it has no rows.
         if let Err(reason) = self.empty_kv_cache() {
             return Ok(End::Failed { run, reason });
         }
@@ -252,17 +247,14 @@ impl<M: Model> Answering<'_, M> {
             self.control.left();
             return Ok(aborted(false));
         }
-        let mut scores = Err("the runtime gave no logits".to_owned());
-        let result = self.model.weigh(&score.tokens, &mut |logits| {
-            scores = scoring::scores(logits, score);
-        });
+        let (result, found) = read(&mut self.model);
         let is_aborted = self.control.left() || self.control.is_stopping();
-        Ok(match (result, scores) {
+        Ok(match (result, found) {
             _ if is_aborted => aborted(true),
             (Err(err), _) => End::Failed { run, reason: err.to_string() },
             (Ok(_), Err(reason)) => End::Failed { run, reason },
-            (Ok(end), Ok((candidates, tokens))) => {
-                self.outlet.send(&FromWorker::Scores(Scores { run, candidates, tokens }))?;
+            (Ok(end), Ok(found)) => {
+                self.outlet.send(&found)?;
                 let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
                 End::Stop(Stats { run, computed_tokens, ..Stats::default() })
             }

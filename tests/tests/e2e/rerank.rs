@@ -1,8 +1,10 @@
 //! Reranking on the real executable: what comes first, what the runtime is asked, what breaks.
 
 use reqwest::{Client, Response, StatusCode};
-use rkllama_tests::{Chat, ModelDir, Server, ServerSetup};
+use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 fn reranker(version: &str) -> ServerSetup {
     let model = ModelDir::demo("judge").toolkit("1.2.1").manifest("type = 'rerank'");
@@ -116,4 +118,57 @@ async fn a_release_whose_logits_are_switched_off_says_so_and_chats_go_on() {
     assert!(words.contains("reranking on this runtime"), "{words}");
     let answer = Chat::user("Hi").with("model", "judge").send(&server).await;
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+/// A request whose first document is being read.
+async fn being_read(server: &Server, documents: usize) -> JoinHandle<reqwest::Result<Response>> {
+    let body = json!({"query": QUERY, "documents": vec![DOCUMENTS[1]; documents]});
+    let request = Client::new().post(format!("{}/v1/rerank", server.url)).json(&body);
+    let request = tokio::spawn(request.send());
+    let is_run = || (server.trace().calls("rkllm_run") > 0).then_some(());
+    eventually("the first is read", is_run).await;
+    request
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_is_told_and_the_next_documents_are_compared() {
+    let server = reranker("1.2.3").in_real_time("[latency]\nprefill_ms = 1000\n").start();
+    let request = being_read(&server, 2).await;
+    let pid = Pid::from_raw(server.trace().workers()[0].try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let response = request.await.unwrap().unwrap();
+    let status = response.status();
+    let body = response.text().await.unwrap();
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    assert!(body.contains("SIGKILL"), "{body}");
+    asked(&server, "/v1/rerank", json!({"query": QUERY, "documents": ["a"]})).await;
+}
+
+/// A client that leaves ends its run, and the documents behind it are never read.
+#[tokio::test]
+async fn a_client_that_leaves_cancels() {
+    let server = reranker("1.2.3").in_real_time("[latency]\nprefill_ms = 2000\n").start();
+    being_read(&server, 20).await.abort();
+    let answer = Chat::user("Hi").with("model", "judge").send(&server).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let runs = server.trace().calls("rkllm_run");
+    assert!(runs < 5, "{runs}");
+}
+
+/// A chat in the middle changes no score, and has its own answer.
+#[tokio::test]
+async fn several_at_once_do_not_mix() {
+    let server = reranker("1.3.0").start();
+    let body = || json!({"query": QUERY, "documents": DOCUMENTS});
+    let alone = asked(&server, "/v1/rerank", body()).await;
+    let chat = Chat::user("What is an NPU?").with("model", "judge");
+    let chatted = chat.ask(&server).await;
+    let (one, other, between) = tokio::join!(
+        asked(&server, "/v1/rerank", body()),
+        asked(&server, "/rerank", body()),
+        chat.ask(&server),
+    );
+    assert_eq!(one["results"], alone["results"]);
+    assert_eq!(other["results"], alone["results"]);
+    assert_eq!(between.content(), chatted.content());
 }

@@ -41,6 +41,7 @@ pub(crate) use failure::{bad, engine, no_route};
 pub(crate) use options::{Options, format};
 pub use store::OllamaStoreApi;
 pub(crate) use store::remove;
+pub use template::check_template;
 
 /// The release of Ollama whose API this is. Its clients compare it with what they need.
 const OLLAMA_VERSION: &str = "0.33.0";

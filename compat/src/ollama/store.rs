@@ -8,7 +8,6 @@ use poem::Body;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, param::Path};
 use rkllama_core::{
     Creation, Digest, Message, Model, ModelError, Pull, Role, Step, Steps, StoreError, Upload,
-    is_jinja,
 };
 use rkllama_http::{
     ApiError, ApiJson, Caller, Failure, FileBody, Ndjson, OwnJson, Statuses, Trouble,
@@ -323,11 +322,8 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
     }
     let template = said(wire.template);
     if let Some(template) = &template {
-        let checked = match is_jinja(template) {
-            true => state.texts.check_template(template),
-            false => template::check_only(template),
-        };
-        checked.map_err(|error| bad(format!("template error: {error}")))?;
+        template::check_template(&*state.texts, template)
+            .map_err(|error| bad(format!("template error: {error}")))?;
     }
     let licenses = match wire.license {
         None => Vec::new(),

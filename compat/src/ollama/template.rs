@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use gtmpl::{Context, Template, Value};
+use rkllama_core::{Texts, is_jinja};
 
 /// Longest template, in bytes: ten times what published ones have.
 const TEMPLATE_BYTES_MAX: usize = 64 << 10;
@@ -139,11 +140,14 @@ fn write(
     template.render(&Context::from(data)).map_err(|error| words(&error.to_string()))
 }
 
-/// Whether a prompt can be written with it, without writing one.
+/// Whether a model's template can be used, in whichever language it is.
 ///
 /// # Errors
-/// As [`render`].
-pub(super) fn check_only(source: &str) -> Result<(), String> {
+/// In words, with the place of the fault.
+pub fn check_template(texts: &dyn Texts, source: &str) -> Result<(), String> {
+    if is_jinja(source) {
+        return texts.check_template(source);
+    }
     render(source, &Variables { system: "s", prompt: "p", suffix: "" }).map(drop)
 }
 

@@ -28,6 +28,7 @@ mod transfer;
 
 pub use catalog::Catalog;
 pub use library::{Library, Sources};
+pub use make::TemplateCheck;
 pub use recipe::{Dialect, ModelFile, Recipe, model_files};
 pub use rkllama_hub::{HubConfig, Patience};
 pub use store::{Defaults, Store};

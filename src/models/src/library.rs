@@ -20,7 +20,7 @@ use crate::{
     catalog::Catalog,
     draft::clean_up,
     folder::Folder,
-    make,
+    make::{self, TemplateCheck},
     pull::{self, Plan},
     store::Store,
     transfer::Transfer,
@@ -55,6 +55,7 @@ struct Inner {
     store: Arc<Store>,
     blobs: Blobs,
     sources: Sources,
+    check_template: TemplateCheck,
     hub: Hub,
     /// One change of the folder at a time.
     changes: sync::Mutex<()>,
@@ -64,15 +65,26 @@ struct Inner {
 
 impl Library {
     /// A library over a store. What an earlier server left unfinished is removed, but for downloads,
-    /// which go on when they are asked for again.
-    pub fn new(store: Arc<Store>, sources: Sources) -> Self {
+    /// which go on when they are asked for again. `check_template` is asked about what Modelfiles in
+    /// requests say, before anything is written.
+    pub fn new(store: Arc<Store>, sources: Sources, check_template: TemplateCheck) -> Self {
         let blobs = Blobs::below(store.root());
         clean_up(store.root());
         pull::clean_up(store.root());
         blobs.clean_up();
         let hub = Hub::new(sources.hub.clone());
         let (changes, transfers) = (sync::Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { store, blobs, sources, hub, changes, transfers }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                blobs,
+                sources,
+                check_template,
+                hub,
+                changes,
+                transfers,
+            }),
+        }
     }
 
     /// Fetches what a model's folder lacks of the files about text, from `tokenizer`, else from the
@@ -181,7 +193,7 @@ impl ModelStore for Library {
                 }
             }
             let made = library.inner.change(move |inner| {
-                make::make(&inner.store, &inner.blobs, &creation, base.as_deref())
+                make::make(&inner.store, &inner.blobs, &inner.check_template, &creation, base.as_deref())
             });
             let (steps, model) = made.await?;
             for step in steps {
@@ -197,7 +209,7 @@ impl ModelStore for Library {
             let copy = Creation { name: destination, ..Creation::default() };
             let made = inner.change(move |inner| {
                 let base = inner.folder(&source)?;
-                make::make(&inner.store, &inner.blobs, &copy, Some(&base))
+                make::make(&inner.store, &inner.blobs, &inner.check_template, &copy, Some(&base))
             });
             made.await.map(drop)
         })

@@ -39,10 +39,14 @@ pub(crate) fn from_of(creation: &Creation) -> Result<Option<String>, StoreError>
     Ok(Some(from.display().to_string()))
 }
 
+/// Says what is wrong with a template.
+pub type TemplateCheck = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
 /// Makes a model; what was done, and its id. `base` is the model it is made from.
 pub(crate) fn make(
     store: &Store,
     blobs: &Blobs,
+    check_template: &TemplateCheck,
     creation: &Creation,
     base: Option<&Folder>,
 ) -> Result<(Vec<Step>, String), StoreError> {
@@ -71,6 +75,10 @@ pub(crate) fn make(
     }
     if let Some(modelfile) = &creation.modelfile {
         let said = Settings { file: None, ..said_in(modelfile)? };
+        if let Some(template) = said.template.as_ref().or(said.presets.go_template.as_ref()) {
+            check_template(template)
+                .map_err(|error| refused(format!("template error: {error}")))?;
+        }
         let below = Settings { file: settings.file.take(), ..Settings::default() };
         settings = below.or(said).or(settings);
     }

@@ -57,7 +57,7 @@ impl Root {
         let store = Arc::new(Store::open(self.path(), Defaults::default()));
         let hub = HubConfig { is_offline: true, ..HubConfig::default() };
         let sources = Sources { chip: None, hub, catalog: Catalog::default() };
-        let library = Library::new(Arc::clone(&store), sources);
+        let library = Library::new(Arc::clone(&store), sources, Box::new(|_| Ok(())));
         Opened { root: self, store, library }
     }
 }

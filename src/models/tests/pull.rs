@@ -174,7 +174,7 @@ impl Bench {
         let hub = HubConfig { endpoint: server.uri(), patience, ..HubConfig::default() };
         let catalog = Catalog::parse(catalog).unwrap();
         let sources = Sources { chip: chip.map(str::to_owned), hub, catalog };
-        let library = Library::new(Arc::clone(&store), sources);
+        let library = Library::new(Arc::clone(&store), sources, Box::new(|_| Ok(())));
         let bench = Self { server, shelf, root, store, library };
         for (id, repo) in repos {
             bench.show(id, repo.clone());
@@ -753,7 +753,7 @@ async fn downloads_that_broke_off_long_ago_are_removed_at_the_start() {
     }
     let hub = HubConfig { is_offline: true, ..HubConfig::default() };
     let sources = Sources { chip: None, hub, catalog: Catalog::default() };
-    Library::new(Arc::clone(&bench.store), sources);
+    Library::new(Arc::clone(&bench.store), sources, Box::new(|_| Ok(())));
     assert_eq!(bench.names(".pulls"), ["young"]);
 }
 
@@ -796,7 +796,11 @@ async fn an_offline_server_says_so_and_keeps_what_it_has() {
     let root = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(root.path().to_owned(), Defaults::default()));
     let hub = HubConfig { is_offline: true, ..HubConfig::default() };
-    let library = Library::new(store, Sources { chip: None, hub, catalog: Catalog::default() });
+    let library = Library::new(
+        store,
+        Sources { chip: None, hub, catalog: Catalog::default() },
+        Box::new(|_| Ok(())),
+    );
     let pull = Pull { source: "org/repo".to_owned(), ..Pull::default() };
     let pulled = end(library.pull(pull)).await;
     assert!(
@@ -982,7 +986,7 @@ async fn a_download_survives_the_server() {
     slow.client_left().await;
     let hub = HubConfig { endpoint: bench.server.uri(), ..HubConfig::default() };
     let sources = Sources { chip: None, hub, catalog: Catalog::default() };
-    let library = Library::new(Arc::clone(&bench.store), sources);
+    let library = Library::new(Arc::clone(&bench.store), sources, Box::new(|_| Ok(())));
     slow.go_on();
     let pull = Pull { source: "org/repo".to_owned(), ..Pull::default() };
     end(library.pull(pull)).await.unwrap();

@@ -9,10 +9,10 @@ use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rkllama_core::Engine;
+use rkllama_core::{Engine, Texts};
 use rkllama_engine::NpuEngine;
 use rkllama_http::{BrowserRules, Browsers, Intake, Keys, Metrics};
-use rkllama_models::{Defaults, Library, Store};
+use rkllama_models::{Defaults, Library, Store, TemplateCheck};
 use rkllama_openapi::{Fallbacks, KeptResponses, Others};
 use tokio::{
     net::TcpListener,
@@ -144,7 +144,7 @@ async fn serve(
         engine: Arc::new(engine.clone()),
         texts: Arc::new(engine.clone()),
         models: models.clone(),
-        store: Arc::new(Library::new(models.clone(), sources)),
+        store: Arc::new(Library::new(models.clone(), sources, template_check(engine.clone()))),
         fallback: fallback.clone(),
         intake: intake.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -265,4 +265,9 @@ async fn reload_on(mut wish: watch::Receiver<()>, reload: Reload) {
     while wish.changed().await.is_ok() {
         reload.run().await;
     }
+}
+
+/// What templates of new models must stand, in either language.
+fn template_check(texts: impl Texts) -> TemplateCheck {
+    Box::new(move |template| rkllama_compat::ollama::check_template(&texts, template))
 }

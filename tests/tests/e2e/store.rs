@@ -226,3 +226,22 @@ fn sha256(content: &[u8]) -> String {
     let digest = sha2::Sha256::digest(content);
     digest.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
+
+/// A template that cannot be used, in either language, costs nobody the model they had.
+#[tokio::test]
+async fn a_modelfile_with_a_broken_template_changes_nothing() {
+    let server = ServerSetup::demo().start();
+    let create = async |modelfile: &str| {
+        let body = json!({"model": "mine", "modelfile": modelfile});
+        OllamaReply::post(&server, "/api/create", body).await.text
+    };
+    let made = create("FROM demo\nSYSTEM Old.").await;
+    assert!(made.contains("success"), "{made}");
+    for template in ["{% if %}", "{{ .Prompt"] {
+        let refused = create(&format!("FROM demo\nSYSTEM New.\nTEMPLATE {template}")).await;
+        assert!(refused.contains("template error: "), "{refused}");
+        assert!(!refused.contains("success"), "{refused}");
+    }
+    let shown = OllamaReply::post(&server, "/api/show", json!({"model": "mine"})).await.object();
+    assert_eq!(shown["system"], "Old.", "{shown}");
+}

@@ -186,7 +186,7 @@ fn store(around: &Path) -> Library {
     let store = Store::open(around.join("models"), Defaults::default());
     let hub = HubConfig { is_offline: true, ..HubConfig::default() };
     let sources = Sources { chip: None, hub, catalog: Catalog::default() };
-    Library::new(Arc::new(store), sources)
+    Library::new(Arc::new(store), sources, Box::new(|_| Ok(())))
 }
 
 /// Nothing came to be but in the models' folder, and no model's name is hidden.

@@ -148,7 +148,9 @@ impl Completer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start threads")?;
         let store = Arc::new(Store::open(config.models.clone(), serve::defaults(config)));
-        Ok(Self { library: Library::new(store, hub::sources(config)?), runtime })
+        // It makes no models of templates.
+        let library = Library::new(store, hub::sources(config)?, Box::new(|_| Ok(())));
+        Ok(Self { library, runtime })
     }
 
     /// The names of what came.

@@ -176,6 +176,7 @@ mod tests {
 
     fn model(id: &str, file: &str) -> Model {
         Model {
+            vision: None,
             id: id.to_owned(),
             created_s: 1_795_224_099,
             weights: PathBuf::from("/models").join(id).join(file),

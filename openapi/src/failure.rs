@@ -28,6 +28,9 @@ pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
             wrong(reason, blame.prompt)
         }
         EngineError::Format { reason } => wrong(reason, blame.format),
+        EngineError::Image { field, reason } => {
+            invalid(format!("Invalid image: {field} {reason}.")).code("invalid_image").param(field)
+        }
         EngineError::Unsupported { .. } => invalid(words).code("unsupported_value").param("model"),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             invalid(format!(

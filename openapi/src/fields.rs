@@ -360,7 +360,7 @@ const PART: &[Field<ContentPart>] = &[
     honoured("type", "text, refusal, image_url, input_audio, file"),
     honoured("text", "texts are joined with a line feed"),
     honoured("refusal", "as text"),
-    refused("image_url", |p| p.kind == ContentPartType::ImageUrl, "no images yet"),
+    honoured("image_url", "of models that see; `detail` has no effect"),
     refused("input_audio", |p| p.kind == ContentPartType::InputAudio, "no sound"),
     refused("file", |p| p.kind == ContentPartType::File, "no files"),
 ];

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use rkllama_core::{
-    Chat, Format, Message, Model, Prompt, Request, Role, Sampling, Tool, ToolCall, ToolChoice,
+    Chat, Format, Image, Message, Model, Prompt, Request, Role, Sampling, Tool, ToolCall,
+    ToolChoice,
 };
-use rkllama_http::{ApiError, given};
+use rkllama_http::{ApiError, given, image_of_base64, image_of_url};
 
 use super::{
     failure::{bad, unresolved},
     wire::{
-        InputBlock, InputContent, InputMessage, InputRole, MessagesRequest, ThinkingType,
-        ToolChoiceType, ToolDefinition,
+        BlockSource, InputBlock, InputContent, InputMessage, InputRole, MessagesRequest,
+        ThinkingType, ToolChoiceType, ToolDefinition,
     },
 };
 use crate::{
@@ -222,7 +223,7 @@ fn add(messages: &mut Vec<Message>, field: &str, wire: InputMessage) -> Result<(
         InputContent::Blocks(blocks) => blocks,
     };
     let mut said = Message::new(role(wire.role), "");
-    let mut texts = Vec::new();
+    let mut has_parts = false;
     let mut thoughts = Vec::new();
     for (at, block) in blocks.into_iter().enumerate() {
         let field = format!("{field}.{at}");
@@ -232,13 +233,15 @@ fn add(messages: &mut Vec<Message>, field: &str, wire: InputMessage) -> Result<(
             ("thinking", InputRole::Assistant) => thoughts.extend(block.thinking),
             // Nobody here can read what another provider encrypted.
             ("redacted_thinking", InputRole::Assistant) => {}
-            _ => texts.push(text_of_block(&field, block)?),
+            _ => {
+                has_parts = true;
+                push_block(&mut said, &field, block)?;
+            }
         }
     }
-    said.content = texts.join("\n");
     said.reasoning = (!thoughts.is_empty()).then(|| thoughts.join("\n"));
     // Results of calls alone leave nothing to be said.
-    let says = !texts.is_empty() || !said.tool_calls.is_empty() || said.reasoning.is_some();
+    let says = has_parts || !said.tool_calls.is_empty() || said.reasoning.is_some();
     if says {
         messages.push(said);
     }
@@ -265,14 +268,43 @@ fn call(field: &str, block: InputBlock) -> Result<ToolCall, ApiError> {
 fn result(field: &str, block: InputBlock) -> Result<Message, ApiError> {
     let required = || bad(&format!("{field}.tool_use_id"), "Field required");
     let id = block.tool_use_id.ok_or_else(required)?;
-    let text = match given(block.content) {
-        Some(content) => text_of(&format!("{field}.content"), *content)?,
-        None => String::new(),
+    let mut message = Message { tool_call_id: Some(id), ..Message::new(Role::Tool, "") };
+    match given(block.content).map(|content| *content) {
+        None => {}
+        Some(InputContent::Text(text)) => message.content = text,
+        Some(InputContent::Blocks(blocks)) => {
+            for (at, block) in blocks.into_iter().enumerate() {
+                push_block(&mut message, &format!("{field}.content.{at}"), block)?;
+            }
+        }
+    }
+    if block.is_error.unwrap_or(false) {
+        // No template has a place for this.
+        message.content.insert_str(0, "Error: ");
+    }
+    Ok(message)
+}
+
+/// Adds a block that is said or shown.
+fn push_block(message: &mut Message, field: &str, block: InputBlock) -> Result<(), ApiError> {
+    if block.kind == "image" {
+        message.push_image(image(&format!("{field}.source"), given(block.source))?);
+        return Ok(());
+    }
+    message.push_text(&text_of_block(field, block)?);
+    Ok(())
+}
+
+fn image(field: &str, source: Option<BlockSource>) -> Result<Image, ApiError> {
+    let source = source.ok_or_else(|| bad(field, "Field required"))?;
+    let required = |name: &str| bad(&format!("{field}.{name}"), "Field required");
+    let found = match &*source.kind {
+        "base64" => image_of_base64(source.data.as_deref().ok_or_else(|| required("data"))?),
+        "url" => image_of_url(source.url.as_deref().ok_or_else(|| required("url"))?),
+        other => Err(format!("'{}' is neither 'base64' nor 'url'", echo(other))),
     };
-    // No template has a place for this.
-    let is_error = block.is_error.unwrap_or(false);
-    let text = if is_error { format!("Error: {text}") } else { text };
-    Ok(Message { tool_call_id: Some(id), ..Message::new(Role::Tool, text) })
+    let source = found.map_err(|reason| bad(field, reason))?;
+    Ok(Image { field: field.to_owned(), source })
 }
 
 /// A text, or blocks that are nothing but text.
@@ -296,7 +328,7 @@ fn text_of_block(field: &str, block: InputBlock) -> Result<String, ApiError> {
             let words = "documents are supported as plain text only (source.type 'text')";
             text.ok_or_else(|| bad(&format!("{field}.source"), words))
         }
-        "image" => Err(bad(field, "this model does not see images")),
+        "image" => Err(bad(field, "images have no place in instructions")),
         other => {
             let words = format!("'{}' is not supported here", echo(other));
             Err(bad(&format!("{field}.type"), words))

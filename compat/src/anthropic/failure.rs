@@ -110,6 +110,7 @@ pub(super) fn engine(error: EngineError) -> ApiError {
         EngineError::Model(error) => model(error),
         EngineError::Template { .. } | EngineError::Prompt { .. } => bad("messages", words),
         EngineError::Format { .. } => bad("output_config.format", words),
+        EngineError::Image { field, reason } => bad(&field, reason),
         EngineError::Unsupported { .. } => bad("model", words),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             // Claude Code looks for these words and then makes the conversation shorter.

@@ -147,7 +147,7 @@ document_one_of!(InputContent, "A text, or an array of blocks.", [String, Vec<In
 #[oai(rename = "AnthropicInputBlock", skip_serializing_if_is_none)]
 pub struct InputBlock {
     /// `text`, `thinking`, `redacted_thinking`, `tool_use`, `tool_result`, `image` or `document`.
-    /// Documents are taken as plain text only; images are refused unless the model sees.
+    /// Documents are taken as plain text only, images by models that see.
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     pub kind: String,
@@ -178,18 +178,21 @@ pub struct InputBlock {
     pub source: Option<Nullable<BlockSource>>,
 }
 
-/// Where a document comes from.
+/// Where an image or a document comes from.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 #[oai(rename = "AnthropicBlockSource", skip_serializing_if_is_none)]
 pub struct BlockSource {
-    /// `text` for plain text; `base64` and `url` are refused.
+    /// Of an image `base64` or `url`, of a document `text`.
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     pub kind: String,
-    /// The text.
+    /// The image in base64, or the text.
     #[oai(nullable)]
     pub data: Option<String>,
-    /// `text/plain`.
+    /// The image's address, which the server fetches where it is allowed to.
+    #[oai(nullable)]
+    pub url: Option<String>,
+    /// Of an image not looked at, the image tells; of a document `text/plain`.
     #[oai(nullable)]
     pub media_type: Option<String>,
 }

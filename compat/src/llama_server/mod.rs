@@ -404,7 +404,7 @@ impl LlamaServerApi {
             model_alias: model.id.clone(),
             model_ftype: Card::of(&model).quantization,
             model_path: file.to_owned(),
-            modalities: Modalities::default(),
+            modalities: Modalities { vision: traits.vision, ..Modalities::default() },
             endpoint_slots: true,
             endpoint_props: false,
             endpoint_metrics: true,

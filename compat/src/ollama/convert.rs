@@ -2,11 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use rkllama_core::{
-    Chat, Cutting, Infill, KeepAlive, Message, Model, ModelTraits, Prompt, Request, Role, Tool,
-    ToolCall, ToolChoice,
+    Chat, Cutting, Image, ImageSource, Infill, KeepAlive, Message, Model, ModelTraits, Prompt,
+    Request, Role, Tool, ToolCall, ToolChoice,
 };
-use rkllama_http::ApiError;
+use rkllama_http::{ApiError, image_of_base64};
 
 use super::{
     failure::{self, bad},
@@ -147,17 +148,19 @@ pub(super) async fn chat(
         return Ok((named, Task::Load(keep_alive)));
     }
     refuse_images(&named, messages.iter().any(|message| message.images.is_some()))?;
+    let has_images = messages.iter().any(|message| message.images.is_some());
     let messages = conversation(messages);
-    let prompt = match go_template(&named.model, &traits).filter(|_| tools.is_empty()) {
-        Some(template) => by_template(template, &messages, &named.model)?,
-        None => Prompt::Chat(Chat {
-            tools,
-            tool_choice: ToolChoice::Auto,
-            thinking,
-            reasoning_effort,
-            ..Chat::new(messages)
-        }),
-    };
+    let prompt =
+        match go_template(&named.model, &traits).filter(|_| tools.is_empty() && !has_images) {
+            Some(template) => by_template(template, &messages, &named.model)?,
+            None => Prompt::Chat(Chat {
+                tools,
+                tool_choice: ToolChoice::Auto,
+                thinking,
+                reasoning_effort,
+                ..Chat::new(messages)
+            }),
+        };
     Ok((named.clone(), task(named, prompt, options, keep_alive, &wire.common, client, false)?))
 }
 
@@ -225,7 +228,12 @@ pub(super) async fn generate(
         return Ok((named, Task::Load(keep_alive)));
     }
     refuse_images(&named, wire.images.is_some())?;
-    let own = go_template(&named.model, &traits).filter(|_| !is_raw && suffix.is_none());
+    let has_images = wire.images.is_some();
+    if has_images && (is_raw || suffix.is_some() || template.is_some()) {
+        return Err(bad("images need the model's own template: no raw, suffix or template"));
+    }
+    let own =
+        go_template(&named.model, &traits).filter(|_| !is_raw && suffix.is_none() && !has_images);
     let template = template.or_else(|| own.map(str::to_owned));
     let system = system.or_else(|| {
         let own = named.model.presets.system.clone();
@@ -245,12 +253,17 @@ pub(super) async fn generate(
         (None, None) if is_raw => Prompt::Text(prompt),
         (None, None) => {
             let system = system.map(|system| Message::new(Role::System, system));
-            let messages = system.into_iter().chain([Message::new(Role::User, prompt)]);
+            let user = pictured(Role::User, &prompt, wire.images, "images");
+            let messages = system.into_iter().chain([user]);
             let chat = Chat::new(messages.collect());
             Prompt::Chat(Chat { preface: context, thinking, reasoning_effort, ..chat })
         }
     };
-    Ok((named.clone(), task(named, prompt, options, keep_alive, &wire.common, client, !is_raw)?))
+    // Images are no tokens that a client could send back.
+    let tells_context = !is_raw && !has_images;
+    let task =
+        task(named.clone(), prompt, options, keep_alive, &wire.common, client, tells_context)?;
+    Ok((named, task))
 }
 
 /// A text behind the tokens of an earlier answer.
@@ -310,7 +323,8 @@ fn task(
 
 /// A picture that nobody looks at would make the answer wrong.
 fn refuse_images(named: &Named, has_images: bool) -> Result<(), ApiError> {
-    if has_images { Err(named.lacks("vision")) } else { Ok(()) }
+    let sees = named.model.vision.is_some();
+    if has_images && !sees { Err(named.lacks("vision")) } else { Ok(()) }
 }
 
 fn tools(wire: Vec<ToolDefinition>) -> Result<Vec<Tool>, ApiError> {
@@ -342,7 +356,7 @@ fn conversation(wire: Vec<ChatMessage>) -> Vec<Message> {
     let mut open: VecDeque<(String, String)> = VecDeque::new();
     let mut count = 0;
     let mut messages = Vec::with_capacity(wire.len());
-    for message in wire {
+    for (place, message) in wire.into_iter().enumerate() {
         let role = role(message.role.as_deref().unwrap_or_default());
         let content = message.content.unwrap_or_default();
         if message.tool_calls.is_some() {
@@ -379,10 +393,25 @@ fn conversation(wire: Vec<ChatMessage>) -> Vec<Message> {
             reasoning: message.thinking.filter(|text| !text.is_empty()),
             tool_calls: calls,
             tool_call_id: if role == Role::Tool { answered } else { None },
-            ..Message::new(role, content)
+            ..pictured(role, &content, message.images, &format!("messages[{place}].images"))
         });
     }
     messages
+}
+
+/// A message with its images in front of what is said, where Ollama has them.
+fn pictured(role: Role, text: &str, images: Option<Vec<String>>, field: &str) -> Message {
+    let mut message = Message::new(role, "");
+    for (place, image) in images.into_iter().flatten().enumerate() {
+        // It was looked at when the body was read.
+        let source = image_of_base64(&image).unwrap_or(ImageSource::Bytes(Bytes::new()));
+        message.push_image(Image { field: format!("{field}[{place}]"), source });
+    }
+    if message.images.is_empty() {
+        return Message::new(role, text);
+    }
+    message.push_text(text);
+    message
 }
 
 fn role(text: &str) -> Role {
@@ -480,6 +509,7 @@ mod tests {
     #[test]
     fn the_oldest_messages_go_and_instructions_and_the_question_stay() {
         let model = Arc::new(Model {
+            vision: None,
             id: "m".to_owned(),
             created_s: 0,
             weights: "m.rkllm".into(),

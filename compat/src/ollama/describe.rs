@@ -56,6 +56,7 @@ fn capabilities(model: &Model, traits: &ModelTraits) -> Vec<Capability> {
         let has = [
             (traits.tools, Capability::Tools),
             (traits.infill, Capability::Insert),
+            (traits.vision, Capability::Vision),
             (traits.thinking, Capability::Thinking),
         ];
         all.extend(has.into_iter().filter_map(|(has, what)| has.then_some(what)));
@@ -258,6 +259,7 @@ mod tests {
 
     fn model() -> Model {
         Model {
+            vision: None,
             id: "Qwen3-0.6B".to_owned(),
             created_s: 0,
             weights: "/models/Qwen3-0.6B/Qwen3-0.6B_w8a8.rkllm".into(),

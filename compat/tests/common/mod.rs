@@ -272,6 +272,7 @@ fn model(id: &str, created_s: u64) -> Model {
         pooling: None,
         reranks: false,
         query_instruction: None,
+        vision: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

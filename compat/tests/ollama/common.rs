@@ -124,6 +124,7 @@ impl Texts for ScriptedTexts {
         let is_able = model.id == "able";
         let config = r#"{"model_type": "qwen3", "hidden_size": 1024}"#;
         let traits = ModelTraits {
+            vision: false,
             template: "{{ messages }}".to_owned(),
             tools: is_able,
             thinking: is_able,
@@ -202,6 +203,7 @@ fn model(id: &str, created_s: u64) -> Model {
         pooling: None,
         reranks: false,
         query_instruction: None,
+        vision: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use rkllama_core::{Message, Role};
-use rkllama_http::ApiError;
+use rkllama_core::{Image, Message, Role};
+use rkllama_http::{ApiError, image_of_url};
 
 use super::tools;
 use crate::{
@@ -28,18 +28,20 @@ fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {
         return Err(unsupported(&format!("messages[{index}].{field}")));
     }
     let param = format!("messages[{index}].content");
-    let content = match given(wire.content) {
-        Some(MessageContent::Text(text)) => text,
-        Some(MessageContent::Parts(parts)) => join(&param, parts)?,
-        None if wire.role == MessageRole::Assistant => wire.refusal.unwrap_or_default(),
-        None => return Err(missing(&param)),
-    };
     let role = match wire.role {
         MessageRole::Developer => Role::Developer,
         MessageRole::System => Role::System,
         MessageRole::User => Role::User,
         MessageRole::Assistant => Role::Assistant,
         MessageRole::Tool => Role::Tool,
+    };
+    let said = match given(wire.content) {
+        Some(MessageContent::Text(text)) => Message::new(role, text),
+        Some(MessageContent::Parts(parts)) => said(role, &param, parts)?,
+        None if wire.role == MessageRole::Assistant => {
+            Message::new(role, wire.refusal.unwrap_or_default())
+        }
+        None => return Err(missing(&param)),
     };
     let calls = wire.tool_calls.unwrap_or_default().into_iter().enumerate().map(|(call, wire)| {
         if role != Role::Assistant {
@@ -55,28 +57,45 @@ fn message(index: usize, wire: ChatMessage) -> Result<Message, ApiError> {
         reasoning: wire.reasoning_content.or(wire.reasoning),
         tool_calls: calls.collect::<Result<_, _>>()?,
         tool_call_id: wire.tool_call_id,
-        ..Message::new(role, content)
+        ..said
     })
 }
 
-fn join(param: &str, parts: Vec<ContentPart>) -> Result<String, ApiError> {
+/// A message in parts, whose texts are joined and whose images stand where they are.
+fn said(role: Role, param: &str, parts: Vec<ContentPart>) -> Result<Message, ApiError> {
     if parts.is_empty() {
         return Err(empty_array(param));
     }
-    let texts = parts.into_iter().enumerate().map(|(index, part)| {
+    let mut message = Message::new(role, "");
+    for (index, part) in parts.into_iter().enumerate() {
         if let Some(field) = fields::refused_in_part(&part) {
             return Err(unsupported(&format!("{param}[{index}].{field}")));
         }
+        let below = |field: &str| format!("{param}[{index}].{field}");
         let (text, field) = match part.kind {
+            ContentPartType::ImageUrl => {
+                let field = below("image_url");
+                let given = given(part.image_url);
+                let url = given.ok_or_else(|| missing(&field))?.url;
+                message.push_image(image(&format!("{field}.url"), &url)?);
+                continue;
+            }
             ContentPartType::Refusal => (part.refusal, "refusal"),
-            ContentPartType::Text
-            | ContentPartType::ImageUrl
-            | ContentPartType::InputAudio
-            | ContentPartType::File => (part.text, "text"),
+            ContentPartType::Text | ContentPartType::InputAudio | ContentPartType::File => {
+                (part.text, "text")
+            }
         };
-        text.ok_or_else(|| missing(&format!("{param}[{index}].{field}")))
-    });
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+        message.push_text(&text.ok_or_else(|| missing(&below(field)))?);
+    }
+    Ok(message)
+}
+
+/// An image behind a URL.
+pub(super) fn image(field: &str, url: &str) -> Result<Image, ApiError> {
+    let source = image_of_url(url).map_err(|reason| {
+        invalid(format!("Invalid image: {field} {reason}.")).code("invalid_image").param(field)
+    })?;
+    Ok(Image { field: field.to_owned(), source })
 }
 
 /// Each result answers a call of the last turn that made any. Calls without a result are taken:

@@ -40,12 +40,26 @@ pub enum ContentPartType {
     Text,
     /// An earlier refusal of the assistant, in `refusal`.
     Refusal,
-    /// An image, in `image_url`. Not supported yet.
+    /// An image, in `image_url`; of models that see.
     ImageUrl,
     /// A recording, in `input_audio`. Not supported yet.
     InputAudio,
     /// A file, in `file`. Not supported yet.
     File,
+}
+
+/// An image of a request.
+#[derive(Debug, Clone, Object, Deserialize)]
+#[serde(remote = "Self")]
+#[oai(skip_serializing_if_is_none)]
+pub struct ImageUrl {
+    /// A data URL in base64 (`data:image/png;base64,…`) with a JPEG, PNG, WebP, GIF (of which the first
+    /// frame counts) or BMP image; or an address of http or https, where the server is allowed to fetch
+    /// images.
+    pub url: String,
+    /// `auto`, `low` or `high`. Taken and not applied: a model sees every image in its encoder's size.
+    #[oai(nullable)]
+    pub detail: Option<String>,
 }
 
 /// A part of a message's content. `type` says which of the other fields is meant.
@@ -63,9 +77,8 @@ pub struct ContentPart {
     /// The text of a `refusal` part.
     #[oai(nullable)]
     pub refusal: Option<String>,
-    /// `{"url", "detail"}` of an `image_url` part. Refused with 400.
-    #[oai(nullable)]
-    pub image_url: Option<AnyObject>,
+    /// The image of an `image_url` part.
+    pub image_url: Option<Nullable<ImageUrl>>,
     /// `{"data", "format"}` of an `input_audio` part. Refused with 400.
     #[oai(nullable)]
     pub input_audio: Option<AnyObject>,
@@ -179,5 +192,5 @@ impl ChatMessage {
     }
 }
 
-read_from_object!(ChatMessage, ContentPart);
+read_from_object!(ChatMessage, ContentPart, ImageUrl);
 read_from_string!(MessageRole, ContentPartType);

@@ -35,7 +35,9 @@ pub use embedding::{
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};
-pub use message::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole};
+pub use message::{
+    ChatMessage, ContentPart, ContentPartType, ImageUrl, MessageContent, MessageRole,
+};
 pub use model::{ModelList, ModelListObject, ModelObject, ModelObjectName, ModelStatus};
 pub use parameter::{KeepAlive, STOP_TEXT_BYTES_MAX, STOP_TEXTS_MAX, Stop};
 pub use primitive::{AnyObject, AnyValue, ErrorObject, ErrorResponse, PageLen};

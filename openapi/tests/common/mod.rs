@@ -259,6 +259,7 @@ pub(crate) fn model(id: &str) -> Model {
         pooling: None,
         reranks: false,
         query_instruction: None,
+        vision: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

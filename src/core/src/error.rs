@@ -61,6 +61,14 @@ pub enum EngineError {
         /// Names the keyword or the construct that is not supported.
         reason: String,
     },
+    /// An image cannot be used.
+    #[error("{field} {reason}")]
+    Image {
+        /// The field of the request in which it came.
+        field: String,
+        /// What is wrong with it: the end of a sentence that begins with its name.
+        reason: String,
+    },
     /// The model has no way to do what was asked for, such as calling tools.
     #[error("model '{model}' does not support {what}")]
     Unsupported {

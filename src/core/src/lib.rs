@@ -8,6 +8,7 @@ mod embedding;
 mod engine;
 mod error;
 mod event;
+mod image;
 mod keep_alive;
 mod message;
 mod model;
@@ -26,6 +27,9 @@ pub use engine::{
 };
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
+pub use image::{
+    Fetching, IMAGE_MARK, Image, ImageFetch, ImageSource, ImageTags, Normalise, Vision,
+};
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};

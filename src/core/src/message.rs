@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ToolCall;
+use crate::{IMAGE_MARK, Image, ToolCall};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,8 +39,10 @@ pub struct Message {
     /// Who speaks.
     pub role: Role,
     /// What is said; empty where the assistant only called tools. Text parts of a request are
-    /// joined by the API layer.
+    /// joined by the API layer, and [`IMAGE_MARK`] stands for each image.
     pub content: String,
+    /// The images, in the order of their marks.
+    pub images: Vec<Image>,
     /// The speaker's name where the API gives one; templates may use it.
     pub name: Option<String>,
     /// What the assistant thought before it said this, if the client kept it. Most templates leave
@@ -58,10 +60,25 @@ impl Message {
         Self {
             role,
             content: content.into(),
+            images: Vec::new(),
             name: None,
             reasoning: None,
             tool_calls: Vec::new(),
             tool_call_id: None,
         }
+    }
+
+    /// Adds a part of text; a line feed stands between two of them.
+    pub fn push_text(&mut self, text: &str) {
+        if !self.content.is_empty() && !self.content.ends_with(IMAGE_MARK) {
+            self.content.push('\n');
+        }
+        self.content.extend(text.chars().map(|it| if it == IMAGE_MARK { '\u{fffd}' } else { it }));
+    }
+
+    /// Adds an image.
+    pub fn push_image(&mut self, image: Image) {
+        self.content.push(IMAGE_MARK);
+        self.images.push(image);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{ModelError, Pooling, Presets, Sampling};
+use crate::{ImageTags, ModelError, Pooling, Presets, Sampling, Vision};
 
 /// A model on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Model {
     pub reranks: bool,
     /// What stands in front of a text that is to be read as a query, where its manifest says it.
     pub query_instruction: Option<String>,
+    /// How it sees, if it does.
+    pub vision: Option<Vision>,
     /// What it brings into every conversation.
     pub presets: Presets,
     /// Whether it can be run.
@@ -63,6 +65,8 @@ pub struct TextFiles {
     pub tool_format: Option<String>,
     /// How it marks its thoughts, where its manifest says it: a format's name.
     pub reasoning_format: Option<String>,
+    /// The tokens around images, of a model that sees.
+    pub image_tags: Option<ImageTags>,
 }
 
 /// The models that exist. Implemented over the disk by `rkllama-models`.

@@ -17,6 +17,8 @@ pub struct ModelTraits {
     pub tools: bool,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
+    /// Whether it can be shown images.
+    pub vision: bool,
     /// Whether it can be asked for what stands between two texts.
     pub infill: bool,
     /// The name of the token that begins a text, where the tokenizer has one.

@@ -70,8 +70,9 @@ impl Answer {
     pub(crate) fn take(&mut self, reply: Reply) -> Result<Vec<Event>, EngineError> {
         match reply {
             _ if self.ended_early.is_some() => Ok(Vec::new()),
-            Reply::Started { ignored, cached_tokens } => {
+            Reply::Started { ignored, cached_tokens, prompt_tokens } => {
                 self.started_at = Some(Instant::now());
+                self.prompt_tokens = prompt_tokens.unwrap_or(self.prompt_tokens);
                 self.cached_tokens = cached_tokens;
                 Ok(self.started(ignored))
             }
@@ -220,7 +221,7 @@ mod tests {
     fn run(stop: &[&str], pieces: &[&[u8]], finish: Finish, tokens: u32) -> (String, Finished) {
         let stop = stop.iter().map(ToString::to_string).collect();
         let mut answer = Answer::new(codec(), None, stop, 7, Vec::new());
-        let started = Reply::Started { ignored: Vec::new(), cached_tokens: 3 };
+        let started = Reply::Started { ignored: Vec::new(), cached_tokens: 3, prompt_tokens: None };
         let mut events = answer.take(started).unwrap();
         let replies =
             pieces.iter().map(|piece| Reply::Piece { token: -1, text: piece.to_vec(), tokens: 1 });

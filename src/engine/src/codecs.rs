@@ -62,6 +62,7 @@ impl Codecs {
                 template: codec.template_source().to_owned(),
                 tools: codec.capabilities().tools,
                 thinking: codec.capabilities().reasoning(),
+                vision: model.vision.is_some(),
                 infill: codec.can_infill(),
                 bos_token: codec.named_token("bos_token").map(str::to_owned),
                 eos_token: codec.named_token("eos_token").map(str::to_owned),
@@ -233,6 +234,7 @@ mod tests {
             pooling: None,
             reranks: false,
             query_instruction: None,
+            vision: None,
             presets: rkllama_core::Presets::default(),
             state,
         }

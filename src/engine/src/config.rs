@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, num::NonZeroUsize, path::PathBuf
 
 use rkllama_core::KeepAlive;
 
-use crate::{kv::SavedPromptsConfig, runtimes::RuntimeChoice};
+use crate::{kv::SavedPromptsConfig, pictures::Pictures, runtimes::RuntimeChoice};
 
 /// How to start a worker.
 #[derive(Debug, Clone)]
@@ -88,6 +88,10 @@ pub struct EngineConfig {
     /// never. Small models at temperature 0 fall into loops that they never leave: a thousand tokens
     /// are more than any table repeats, and far from a context.
     pub repetition_tokens_max: u32,
+    /// What images may be.
+    pub pictures: Pictures,
+    /// Time the encoder may take for an image: several seconds for the largest it is made for.
+    pub image_timeout: Duration,
     /// Which prompts are kept on disk; `None` for none.
     pub saved_prompts: Option<SavedPromptsConfig>,
     /// Tokens of the context that a prompt must leave free. The runtime dies of over-long prompts
@@ -123,6 +127,8 @@ impl EngineConfig {
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
             reload_for_sampling: false,
             repetition_tokens_max: 1024,
+            pictures: Pictures::default(),
+            image_timeout: Duration::from_secs(60),
             saved_prompts: None,
             context_margin_tokens: 32,
             hello_timeout: Duration::from_secs(10),

@@ -18,6 +18,8 @@ use crate::{
 /// What was asked, as tokens.
 pub(crate) struct Encoding {
     pub(crate) encoded: Encoded,
+    /// The same as a text with a mark for each image, where it has some.
+    pub(crate) pictured: Option<String>,
     /// What other conversations of the same application begin with too.
     pub(crate) shared_prefix: Option<Arc<[i32]>>,
     /// Tells thoughts, text and calls apart; none for what is no conversation.
@@ -69,7 +71,8 @@ pub(crate) fn encode(
     let mut prompt = codec.prompt(&chat, None, tokens_max).map_err(of_text)?;
     prompt.encoded = behind(preface, prompt.encoded);
     let shared_prefix = match &prompt.encoded {
-        Encoded::Whole(_) if !chat.preface.is_empty() => None,
+        // Images are no part of what is saved.
+        Encoded::Whole(_) if !chat.preface.is_empty() || prompt.pictured.is_some() => None,
         Encoded::Whole(tokens) => {
             prefixes.tokens_min.and_then(|min| prefixes.known.of(codec, &chat, tokens, min))
         }
@@ -82,9 +85,10 @@ pub(crate) fn encode(
         grammar,
         watch: watch(codec, chat, is_thinking, calls),
     });
-    let ChatPrompt { encoded, answer, .. } = prompt;
+    let ChatPrompt { encoded, answer, pictured, .. } = prompt;
     let stop_tokens = codec.eos_ids().to_vec();
-    Ok(Encoding { encoded, shared_prefix, parser: Some(answer), steering, stop_tokens })
+    let parser = Some(answer);
+    Ok(Encoding { encoded, pictured, shared_prefix, parser, steering, stop_tokens })
 }
 
 /// `encoded` behind what is in front of it.
@@ -108,7 +112,8 @@ fn bare(
     let steering =
         grammar.is_some().then(|| Steering { codec: Arc::clone(codec), grammar, watch: None });
     let stop_tokens = codec.eos_ids().to_vec();
-    Ok(Encoding { encoded, shared_prefix: None, parser: None, steering, stop_tokens })
+    let (pictured, shared_prefix, parser) = (None, None, None);
+    Ok(Encoding { encoded, pictured, shared_prefix, parser, steering, stop_tokens })
 }
 
 fn grammar_of(format: &Format) -> Result<Grammar, EngineError> {

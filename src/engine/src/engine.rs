@@ -143,6 +143,7 @@ impl NpuEngine {
         let (reply, mut replies) = mpsc::channel(1);
         let job = Job {
             tokens: Vec::new(),
+            pictured: None,
             shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,
@@ -444,6 +445,7 @@ mod tests {
             pooling: None,
             reranks: false,
             query_instruction: None,
+            vision: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         })
@@ -453,6 +455,7 @@ mod tests {
         let (reply, replies) = mpsc::channel(1);
         let job = Job {
             tokens: vec![1],
+            pictured: None,
             shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,
@@ -522,7 +525,12 @@ mod tests {
 
     /// A worker that says that it has loaded the model and then nothing, and leaves its number.
     fn mute_worker(folder: &Path) -> WorkerCommand {
-        let loaded = Loaded { runtime_version: "1.3.0".into(), sampling_per_run: true, load_ms: 1 };
+        let loaded = Loaded {
+            runtime_version: "1.3.0".into(),
+            sampling_per_run: true,
+            load_ms: 1,
+            encoder: None,
+        };
         let mut said = rkllama_protocol::encode(&FromWorker::Hello(VERSION)).unwrap();
         said.extend(rkllama_protocol::encode(&FromWorker::Loaded(loaded)).unwrap());
         std::fs::write(folder.join("frames"), said).unwrap();

@@ -10,6 +10,7 @@ use rkllama_core::{
     EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Prompt as Asked,
     PromptTokens, Request, Started,
 };
+use rkllama_protocol::Pictured;
 use rkllama_text::{AnswerParser, Codec, Encoded};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
@@ -17,6 +18,7 @@ use crate::{
     answer::Answer,
     encoding::{self, Encoding, SharedPrefixes},
     engine::Inner,
+    pictures::{self, expanded},
     presets,
     queue::{Job, Reply, Ticket},
     report::Report,
@@ -34,6 +36,7 @@ pub(crate) const ENCODINGS_MAX: usize = 2;
 /// A rendered and counted prompt.
 struct Prompt {
     tokens: Vec<i32>,
+    pictured: Option<Arc<Pictured>>,
     shared_prefix: Option<Arc<[i32]>>,
     /// The model's end-of-sequence ids.
     stop_tokens: Vec<i32>,
@@ -137,6 +140,18 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens })
     };
 
+    let mut asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
+    let mut images = Vec::new();
+    if let Asked::Chat(chat) = &mut asked {
+        presets::put_into(chat, &model.presets);
+        if chat.messages.iter().any(|message| !message.images.is_empty()) {
+            if model.vision.is_none() {
+                let (model, what) = (model.id.clone(), "images");
+                return Err(EngineError::Unsupported { model, what });
+            }
+            images = pictures::take(chat, &engine.config().pictures, &engine.encodings).await?;
+        }
+    }
     // Waiting here costs nothing, and a client that leaves is waited for no more.
     let Ok(permit) = Arc::clone(&engine.encodings).acquire_owned().await else {
         return Err(EngineError::ShuttingDown);
@@ -145,10 +160,6 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         known: engine.codecs.prefixes(model),
         tokens_min: engine.prefix_tokens_min(),
     };
-    let mut asked = std::mem::replace(&mut request.prompt, Asked::Tokens(Vec::new()));
-    if let Asked::Chat(chat) = &mut asked {
-        presets::put_into(chat, &model.presets);
-    }
     let (format, id) = (request.format.take(), model.id.clone());
     let encoder = Arc::clone(&codec);
     // A long prompt takes tens of milliseconds: not on a thread that others' tokens go through.
@@ -166,7 +177,8 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
             return Err(ModelError::Incomplete { model: model.id.clone(), reason }.into());
         }
     };
-    let Encoding { encoded, shared_prefix, parser, steering, stop_tokens } = encoding;
+    let Encoding { encoded, pictured, shared_prefix, parser, steering, stop_tokens } = encoding;
+    let pictured = pictured.map(|text| Arc::new(Pictured { text, images }));
     match encoded {
         // To the model's task no tokens mean "load it and no more".
         Encoded::Whole(tokens) if tokens.is_empty() => {
@@ -177,14 +189,21 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
             exceeded(PromptTokens::Exactly(count(&tokens)))
         }
         Encoded::Whole(tokens) => {
-            Ok(Prompt { tokens, shared_prefix, stop_tokens, codec, parser, steering })
+            Ok(Prompt { tokens, pictured, shared_prefix, stop_tokens, codec, parser, steering })
         }
     }
 }
 
-/// The tokens that the model would be given.
+/// Tokens of an image where nobody says how many they are: those of most models' encoders.
+const IMAGE_TOKENS: u32 = 196;
+
+/// The tokens that the model would be given. In the place of images there are as many as the manifest
+/// says, none of them of the vocabulary.
 pub(crate) async fn tokens(engine: &Inner, request: &mut Request) -> Result<Vec<i32>, EngineError> {
-    Ok(prepare(engine, request).await?.tokens)
+    let Prompt { tokens, pictured, .. } = prepare(engine, request).await?;
+    let Some(pictured) = pictured else { return Ok(tokens) };
+    let stated = request.model.vision.as_ref().and_then(|vision| vision.image_tokens);
+    Ok(expanded(&tokens, &pictured.images, stated.unwrap_or(IMAGE_TOKENS)))
 }
 
 /// A request that waits for its turn.
@@ -234,6 +253,7 @@ fn admit(engine: &Inner, request: &Request, prompt: Prompt) -> Result<Waiting, E
     let (reply, replies) = mpsc::channel(capacity);
     let job = Job {
         tokens: prompt.tokens,
+        pictured: prompt.pictured,
         shared_prefix: prompt.shared_prefix,
         stop_tokens: prompt.stop_tokens,
         steering: prompt.steering,

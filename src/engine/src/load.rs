@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{EngineError, Model, Sampling};
-use rkllama_protocol::{Load, Loaded};
+use rkllama_core::{EngineError, Model, Normalise, Sampling, Vision};
+use rkllama_protocol::{self as protocol, Load, Loaded};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
@@ -161,6 +161,22 @@ impl<'a> Loading<'a> {
             sampling: settled(self.sampling),
             ignore_eos: choice.ignore_eos,
             base_domain: self.base_domain,
+            vision: self.model.vision.as_ref().map(|vision| self.vision(choice, vision)),
+        }
+    }
+
+    fn vision(&self, choice: &RuntimeChoice, vision: &Vision) -> protocol::Vision {
+        protocol::Vision {
+            encoder: vision.encoder.clone(),
+            start: vision.tags.start.clone(),
+            end: vision.tags.end.clone(),
+            content: vision.tags.content.clone(),
+            fill: vision.fill,
+            normalise: vision
+                .normalise
+                .map(|Normalise { mean, std }| protocol::Normalise { mean, std }),
+            ask_width: choice.hidden_layer,
+            pixels_max: self.shared.config().pictures.pixels_max,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
-use rkllama_protocol::Pooling;
+use rkllama_protocol::{Pictured, Pooling};
 use tokio::sync::{Notify, mpsc};
 
 use crate::steering::Steering;
@@ -26,6 +26,8 @@ pub(crate) enum Reply {
         ignored: Vec<&'static str>,
         /// Tokens of the prompt that were computed before.
         cached_tokens: u32,
+        /// Tokens of the whole prompt, where that is known only now.
+        prompt_tokens: Option<u32>,
     },
     /// Text of one token or of several.
     Piece {
@@ -67,6 +69,8 @@ pub(crate) enum Reading {
 pub(crate) struct Job {
     /// The prompt; empty to have the model loaded and no more.
     pub(crate) tokens: Vec<i32>,
+    /// The prompt as a text with images, where it has some; placeholders stand for them in the tokens.
+    pub(crate) pictured: Option<Arc<Pictured>>,
     /// The beginning that it has in common with other conversations of the same application: the
     /// operator's words and the list of tools. Not empty, and shorter than the prompt.
     pub(crate) shared_prefix: Option<Arc<[i32]>>,
@@ -245,6 +249,7 @@ mod tests {
         let (reply, replies) = mpsc::channel(1);
         let job = Job {
             tokens: vec![first_token],
+            pictured: None,
             shared_prefix: None,
             sampling: Sampling::default(),
             tokens_max: None,

@@ -36,6 +36,7 @@ pub(crate) async fn run(
     let (reply, replies) = mpsc::channel(REPLIES_MAX);
     let job = Job {
         tokens,
+        pictured: None,
         shared_prefix: None,
         reading: Some(reading),
         stop_tokens: Vec::new(),

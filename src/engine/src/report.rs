@@ -58,7 +58,8 @@ impl Report {
     /// Looks at what the model's task says.
     pub(crate) fn heard(&mut self, reply: &Reply) {
         match reply {
-            Reply::Started { .. } => {
+            Reply::Started { prompt_tokens, .. } => {
+                self.prompt_tokens = prompt_tokens.unwrap_or(self.prompt_tokens);
                 self.started_at = Some(Instant::now());
                 self.dequeued(true);
             }
@@ -236,6 +237,7 @@ mod tests {
             pooling: None,
             reranks: false,
             query_instruction: None,
+            vision: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         };
@@ -257,7 +259,11 @@ mod tests {
     fn an_answer_is_told_from_its_place_in_the_queue_to_its_end() {
         let story = story(|report| {
             report.queued(3);
-            report.heard(&Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
+            report.heard(&Reply::Started {
+                ignored: Vec::new(),
+                cached_tokens: 0,
+                prompt_tokens: None,
+            });
             report.heard(&Reply::Piece { token: 1, text: b"a".to_vec(), tokens: 1 });
             report.finish(Finished {
                 stopped_by: None,
@@ -279,7 +285,11 @@ mod tests {
     fn who_leaves_is_told_with_what_was_done_for_it() {
         let midway = story(|report| {
             report.queued(0);
-            report.heard(&Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
+            report.heard(&Reply::Started {
+                ignored: Vec::new(),
+                cached_tokens: 0,
+                prompt_tokens: None,
+            });
             report.heard(&Reply::Piece { token: 1, text: b"a".to_vec(), tokens: 1 });
             report.heard(&Reply::Piece { token: 1, text: b"b".to_vec(), tokens: 1 });
         });

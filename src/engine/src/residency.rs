@@ -21,6 +21,8 @@ use crate::config::MemoryBudget;
 
 /// The NPU's address domains.
 const DOMAINS: usize = 16;
+/// The one that encoders are in.
+const ENCODER_DOMAIN: usize = 0;
 /// What a runtime takes beside weights and KV cache, from the vendor's table: RAM = file + 150 MB.
 const RUNTIME_BYTES: u64 = 150 << 20;
 /// KV cache per token of context and byte of weights: a model of 1.7 GB keeps 114 KiB a token.
@@ -104,12 +106,14 @@ impl Residency {
     /// Finds a place, making room if need be. One caller at a time: loads are serialised.
     pub(crate) async fn admit(self: &Arc<Self>, model: &Model) -> Result<Place, EngineError> {
         let bytes = memory_bytes(model);
+        let encoder_bytes = model.vision.as_ref().map(|vision| vision.encoder_bytes);
         loop {
             // Before the look, so that no change between look and wait is missed.
             let changed = self.changed.notified();
             {
                 let mut table = self.lock();
-                if let Some(domains) = table.find(bytes) {
+                if let Some(domains) = table.find(bytes, encoder_bytes) {
+                    let bytes = bytes.saturating_add(encoder_bytes.unwrap_or(0));
                     return Ok(self.take(&mut table, model, bytes, domains));
                 }
                 let Some(victim) = table.victim() else {
@@ -156,9 +160,12 @@ impl Residency {
 }
 
 impl Table {
-    /// Domains for so many bytes, if the budget allows them now.
-    fn find(&self, bytes: u64) -> Option<Vec<(usize, u64)>> {
+    /// Domains for so many bytes, if the budget allows them now. The vendor's runtime for vision puts
+    /// encoders into the first domain whatever it is told, and a model beside its encoder there has
+    /// failed: such a model begins in the second.
+    fn find(&self, bytes: u64, encoder_bytes: Option<u64>) -> Option<Vec<(usize, u64)>> {
         let taken: u64 = self.places.values().map(|place| place.bytes).sum();
+        let taken = taken.saturating_add(encoder_bytes.unwrap_or(0));
         if self.places.len() >= self.budget.models_max.get()
             || taken.saturating_add(bytes) > self.budget.memory_bytes_max
         {
@@ -168,7 +175,13 @@ impl Table {
         for (domain, bytes) in self.places.values().flat_map(|place| &place.domains) {
             free[*domain] = free[*domain].saturating_sub(*bytes);
         }
-        (0..DOMAINS).find_map(|base| self.fit(&free, base, bytes))
+        let Some(encoder) = encoder_bytes else {
+            return (0..DOMAINS).find_map(|base| self.fit(&free, base, bytes));
+        };
+        let mut domains = (1..DOMAINS).find_map(|base| self.fit(&free, base, bytes))?;
+        // Behind the model's own, the first of which it is told.
+        domains.push((ENCODER_DOMAIN, encoder));
+        (encoder <= free[ENCODER_DOMAIN]).then_some(domains)
     }
 
     /// The domains from `base` on that hold so many bytes. What spans several takes empty ones
@@ -305,6 +318,7 @@ mod tests {
             pooling: None,
             reranks: false,
             query_instruction: None,
+            vision: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         }

@@ -73,6 +73,14 @@ impl Ran {
     }
 }
 
+fn images_of(order: &Order) -> u32 {
+    let images = match order {
+        Order::Generate(generate) => generate.pictured.as_ref().map_or(0, |it| it.images.len()),
+        Order::Embed(_) | Order::Score(_) => 0,
+    };
+    u32::try_from(images).unwrap_or(u32::MAX)
+}
+
 /// A run as it goes.
 struct Course {
     generated: Vec<i32>,
@@ -88,7 +96,9 @@ impl Run<'_> {
     pub(crate) async fn drive(self, worker: &mut Worker) -> Result<Ran, Option<String>> {
         let run = self.order.run();
         let log_mark = worker.log().mark();
-        let deadline = Instant::now() + self.config.first_token_timeout(self.order.tokens());
+        let encoding = self.config.image_timeout.saturating_mul(images_of(&self.order));
+        let first_token = self.config.first_token_timeout(self.order.tokens());
+        let deadline = Instant::now() + first_token + encoding;
         worker.send(&ToWorker::Run(self.order)).await.map_err(|_| None)?;
 
         let mut course = Course {

@@ -58,6 +58,9 @@ pub struct RuntimeChoice {
     /// Whether a token of an aborted run comes in the next one, so that a run which nobody hears has
     /// to stand between the two.
     pub stale_token_after_abort: bool,
+    /// Whether it may answer about an earlier image, so that the KV cache has to be emptied before a
+    /// prompt with another one.
+    pub stale_image: bool,
     /// Whether it gives the hidden layer, of which vectors of texts are made.
     pub hidden_layer: bool,
     /// Whether it gives logits, of which probabilities are made.
@@ -81,6 +84,7 @@ impl RuntimeChoice {
             saved_prompts: true,
             kv_doubtful_after_abort: true,
             stale_token_after_abort: false,
+            stale_image: true,
             hidden_layer: true,
             logits: true,
             why: String::new(),

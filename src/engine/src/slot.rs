@@ -14,6 +14,7 @@
 //! has not returned gives one request's tokens to another.
 
 use std::{
+    borrow::Cow,
     panic::AssertUnwindSafe,
     sync::{
         Arc, PoisonError,
@@ -340,6 +341,7 @@ impl Slot {
             memory: &mut self.memory,
             saved: self.shared.saved.as_ref(),
             job,
+            prompt: Cow::Borrowed(&job.tokens),
         };
         match turn.take().await {
             Ok(After::Answered) => {

@@ -4,20 +4,22 @@
 //! common, such as a system prompt with its list of tools, is then saved to disk by a short run of its
 //! own in front of the job's, and read back from there from then on.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, path::Path, sync::Arc};
 
 use rkllama_core::{EngineError, Finish, Model, PromptTokens, Sampling};
-use rkllama_protocol::{Embed, Generate, KvOrders, Order, Piece, RunSampling, Score};
-use rkllama_text::grammar::GrammarError;
+use rkllama_protocol::{Embed, Generate, KvOrders, Order, Pictured, Piece, RunSampling, Score};
+use rkllama_text::{grammar::GrammarError, without_marks};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::EngineConfig,
     kv::{LedgerEntry, ModelKey, Plan, SavedPrompts},
+    pictures::{expanded, is_image},
     queue::{Job, Reading, Reply},
     repetition::Repetition,
     run::{Listener, Nobody, Outcome, Ran, Run},
+    runtimes::KvReuse,
     slot::{InWorker, fail, send},
     steering::{Released, Steered, Steering, Step, TOKEN_UNKNOWN},
 };
@@ -84,12 +86,23 @@ pub(crate) struct Turn<'a> {
     pub(crate) memory: &'a mut PromptMemory,
     pub(crate) saved: Option<&'a Arc<SavedPrompts>>,
     pub(crate) job: &'a Job,
+    /// The job's prompt, with the tokens of its images.
+    pub(crate) prompt: Cow<'a, [i32]>,
 }
 
 impl Turn<'_> {
     /// Runs a job that fits; says so to the client of one that does not.
     pub(crate) async fn take(mut self) -> Result<After, Lost> {
-        let room = free_tokens(self.resident.context_tokens_max, self.job.tokens.len());
+        if let Some(pictured) = &self.job.pictured {
+            let Some(encoder) = self.resident.loaded.encoder else {
+                let (model, what) = (self.model.id.clone(), "images");
+                fail(self.job, EngineError::Unsupported { model, what });
+                return Ok(After::Ready);
+            };
+            let prompt = expanded(&self.job.tokens, &pictured.images, encoder.image_tokens);
+            self.prompt = Cow::Owned(prompt);
+        }
+        let room = free_tokens(self.resident.context_tokens_max, self.prompt.len());
         if room < self.config.margin_tokens(&self.resident.choice) {
             fail(self.job, self.context_exceeded());
             return Ok(After::Ready);
@@ -103,9 +116,12 @@ impl Turn<'_> {
         if let Some(after) = self.prepare_shared_prefix().await? {
             return Ok(after);
         }
-        let plan = self.plan(&self.job.tokens);
-        let cached_tokens = u32::try_from(plan.cached).unwrap_or(u32::MAX);
-        send(self.job, Reply::Started { ignored: self.ignored(), cached_tokens });
+        let plan = self.plan(&self.prompt);
+        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let cached_tokens = count(plan.cached);
+        let prompt_tokens = self.job.pictured.is_some().then(|| count(self.prompt.len()));
+        let ignored = self.ignored();
+        send(self.job, Reply::Started { ignored, cached_tokens, prompt_tokens });
         let tokens_max = self.job.tokens_max.unwrap_or(room).min(room);
         let job = self.job;
         let answered = match &job.steering {
@@ -118,7 +134,7 @@ impl Turn<'_> {
     /// What is wanted of a text.
     async fn read(&mut self, reading: &Reading) -> Result<After, Lost> {
         let job = self.job;
-        send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0 });
+        send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0, prompt_tokens: None });
         *self.runs += 1;
         let (run, tokens) = (*self.runs, job.tokens.clone());
         let order = match reading {
@@ -149,11 +165,12 @@ impl Turn<'_> {
     /// An answer as the model gives it.
     async fn answer(&mut self, plan: Plan, tokens_max: u32) -> Result<After, Option<String>> {
         let job = self.job;
-        let generate = self.generate(plan, &job.tokens, tokens_max, None);
+        let prompt = self.prompt.to_vec();
+        let generate = self.generate(plan, &prompt, tokens_max, None);
         // Who says how many tokens there shall be gets them.
         let guard = job.tokens_max.is_none().then_some(self.config.repetition_tokens_max);
         let mut passes = Passes { job, tokens: 0, repetition: guard.and_then(Repetition::after) };
-        let ran = self.run(generate, &job.tokens, &mut passes).await?;
+        let ran = self.run(generate, &prompt, &mut passes).await?;
         match ran.outcome {
             Outcome::Ended(finish) => Ok(self.end(finish, ran.stats.tokens)),
             Outcome::Stopped => {
@@ -198,7 +215,7 @@ impl Turn<'_> {
             if is_over || tokens >= tokens_max {
                 return Ok(self.end(if is_over { Finish::Stop } else { Finish::Length }, tokens));
             }
-            let prompt = [job.tokens.as_slice(), &answer].concat();
+            let prompt = [&*self.prompt, &answer].concat();
             let generate = self.generate(self.plan(&prompt), &prompt, tokens_max - tokens, None);
             let mut steers = Steers { job, steered: &mut steered, step: None };
             let ran = self.run(generate, &prompt, &mut steers).await?;
@@ -249,7 +266,33 @@ impl Turn<'_> {
     }
 
     fn plan(&self, prompt: &[i32]) -> Plan {
-        self.resident.ledger.plan(prompt, self.resident.choice.kv_reuse)
+        let choice = &self.resident.choice;
+        let plan = self.resident.ledger.plan(prompt, choice.kv_reuse);
+        let is_new = |tokens: &[i32]| tokens.iter().any(|token| is_image(*token));
+        if !is_new(prompt) {
+            return plan;
+        }
+        // Images come with a whole prompt, which is never mixed with appended ones. And a runtime that
+        // may take an image for the one before it must have forgotten that.
+        let appends = choice.kv_reuse == KvReuse::Append;
+        let is_doubtful = choice.stale_image && is_new(&prompt[plan.cached..]);
+        match appends || is_doubtful {
+            true => Plan { clear: true, append: false, cached: 0 },
+            false => plan,
+        }
+    }
+
+    /// The prompt as a text with images, and what was answered of it before.
+    fn pictured(&self, prompt: &[i32]) -> Option<Pictured> {
+        let pictured = self.job.pictured.as_ref()?;
+        let mut pictured = Pictured::clone(pictured);
+        let answered = prompt.get(self.prompt.len()..).unwrap_or_default();
+        if let (Some(steering), [_, ..]) = (&self.job.steering, answered) {
+            // Its tokens are those of a vocabulary that has them all.
+            let text = steering.codec.text_of(answered).unwrap_or_default();
+            pictured.text.push_str(&without_marks(&text));
+        }
+        Some(pictured)
     }
 
     fn generate(
@@ -264,6 +307,7 @@ impl Turn<'_> {
         Generate {
             run: *self.runs,
             tokens: plan.tokens(prompt).to_vec(),
+            pictured: self.pictured(prompt),
             kv: KvOrders {
                 clear: plan.clear,
                 load: None,
@@ -292,6 +336,11 @@ impl Turn<'_> {
                 kv_tokens: ran.stats.kv_tokens,
                 doubtful: ran.stats.aborted && self.resident.choice.kv_doubtful_after_abort,
             });
+            let appends = self.resident.choice.kv_reuse == KvReuse::Append;
+            if appends && self.job.pictured.is_some() {
+                // What follows must not be appended to a prompt that was not.
+                self.resident.ledger.doubt();
+            }
         }
         if let Some(computed) = ran.stats.computed_tokens {
             tracing::debug!(model = self.model.id, prompt = prompt.len(), computed, "prefill");
@@ -326,9 +375,9 @@ impl Turn<'_> {
         if !self.resident.is_aborted || !self.resident.choice.stale_token_after_abort {
             return Ok(None);
         }
-        let job = self.job;
-        let generate = self.generate(self.plan(&job.tokens), &job.tokens, 1, None);
-        let ran = self.run(generate, &job.tokens, &mut Nobody).await;
+        let prompt = self.prompt.to_vec();
+        let generate = self.generate(self.plan(&prompt), &prompt, 1, None);
+        let ran = self.run(generate, &prompt, &mut Nobody).await;
         let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
         self.resident.is_aborted = false;
         Ok(match ran.outcome {
@@ -389,6 +438,7 @@ impl Turn<'_> {
         let generate = Generate {
             run: *self.runs,
             tokens: Vec::new(),
+            pictured: None,
             kv: KvOrders { clear: true, load: Some(file.to_owned()), ..KvOrders::default() },
             sampling: settled(Sampling::default()),
             tokens_max: 1,
@@ -454,7 +504,7 @@ impl Turn<'_> {
     fn context_exceeded(&self) -> EngineError {
         EngineError::ContextExceeded {
             prompt_tokens: PromptTokens::Exactly(
-                u32::try_from(self.job.tokens.len()).unwrap_or(u32::MAX),
+                u32::try_from(self.prompt.len()).unwrap_or(u32::MAX),
             ),
             context_tokens_max: self.resident.context_tokens_max,
             margin_tokens: self.config.margin_tokens(&self.resident.choice),

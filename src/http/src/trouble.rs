@@ -53,6 +53,7 @@ impl From<&EngineError> for Trouble {
             EngineError::Template { .. }
             | EngineError::Prompt { .. }
             | EngineError::Format { .. }
+            | EngineError::Image { .. }
             | EngineError::Unsupported { .. }
             | EngineError::ContextExceeded { .. } => Self::new(StatusCode::BAD_REQUEST),
             EngineError::QueueFull { .. } | EngineError::QueueTimeout { .. } => {

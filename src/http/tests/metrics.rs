@@ -109,6 +109,7 @@ fn model(id: &str) -> Model {
         pooling: None,
         reranks: false,
         query_instruction: None,
+        vision: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

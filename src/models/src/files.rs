@@ -13,6 +13,8 @@ pub(crate) const CONFIG_BYTES_MAX: u64 = 8 << 20;
 
 /// The weights' extension.
 pub(crate) const WEIGHTS_EXTENSION: &str = "rkllm";
+/// The extension of the networks that see.
+pub(crate) const ENCODER_EXTENSION: &str = "rknn";
 
 /// A file that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::{
-    folder::{CONFIG, TEXT_FILES, text_file, weights_in},
+    files::ENCODER_EXTENSION,
+    folder::{CONFIG, TEXT_FILES, files_in, text_file, weights_in},
     generation_config::GENERATION_CONFIG,
     manifest::MANIFEST,
     modelfile::MODELFILE,
@@ -30,7 +31,8 @@ impl Fingerprint {
     /// Looks at a folder.
     pub(crate) fn of(folder: &Path) -> Self {
         // A folder that cannot be read has no weights, which is a state like others.
-        let weights = weights_in(folder).unwrap_or_default();
+        let mut weights = weights_in(folder).unwrap_or_default();
+        weights.extend(files_in(folder, ENCODER_EXTENSION).unwrap_or_default());
         let weights = weights.into_iter().map(|name| folder.join(name));
         let beside = [MANIFEST, MODELFILE].map(|name| folder.join(name));
         let text = TEXT_FILES.iter().chain([&GENERATION_CONFIG, &CONFIG]);

@@ -7,7 +7,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use rkllama_core::{Model, ModelState, Pooling, Presets, TextFiles};
+use rkllama_core::{Model, ModelState, Pooling, Presets, TextFiles, Vision};
 
 use crate::{
     files::{
@@ -19,6 +19,7 @@ use crate::{
     modelfile::{self, MODELFILE},
     settings::Settings,
     store::Defaults,
+    vision,
 };
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -85,6 +86,7 @@ impl Folder {
             true => ModelState::Ready,
             false => ModelState::Incomplete(faults.join("; ")),
         };
+        let vision = vision_of(path, &settings, &id, weights.as_deref());
         let kind = settings.kind.unwrap_or_else(|| kind_of(&id, weights.as_deref()));
         let model = Model {
             id,
@@ -99,6 +101,7 @@ impl Folder {
             pooling: settings.pooling.or((kind == Kind::Embed).then(Pooling::default)),
             reranks: kind == Kind::Rerank,
             query_instruction: settings.query_instruction,
+            vision,
             presets: Presets { origins: settings.origins, ..settings.presets },
             state,
         };
@@ -136,8 +139,19 @@ impl Folder {
             },
             tool_format: self.tool_format.clone(),
             reasoning_format: self.reasoning_format.clone(),
+            image_tags: self.model.vision.as_ref().map(|vision| vision.tags.clone()),
         }))
     }
+}
+
+/// How the model sees. One whose encoder cannot be used still reads and writes.
+fn vision_of(path: &Path, settings: &Settings, id: &str, weights: Option<&Path>) -> Option<Vision> {
+    let file = weights.and_then(Path::file_name).and_then(|name| name.to_str());
+    let names: Vec<&str> = [Some(id), file].into_iter().flatten().collect();
+    vision::vision(path, &settings.vision, &names).unwrap_or_else(|fault| {
+        tracing::warn!(model = id, "{MANIFEST}: {fault}; until then it sees no images");
+        None
+    })
 }
 
 /// What a model is made for, as its name says it, or its weights'.
@@ -214,15 +228,20 @@ fn settings(folder: &Path, faults: &mut Vec<String>) -> Settings {
 
 /// The names of the weights in the folder itself, sorted.
 pub(crate) fn weights_in(folder: &Path) -> Result<Vec<String>, Unreadable> {
+    files_in(folder, WEIGHTS_EXTENSION)
+}
+
+/// The names of the files with this extension in the folder itself, sorted.
+pub(crate) fn files_in(folder: &Path, wanted: &str) -> Result<Vec<String>, Unreadable> {
     let unreadable =
         |err: std::io::Error| Unreadable { path: folder.to_owned(), reason: err.to_string() };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_weights = extension.is_some_and(|ext| ext.eq_ignore_ascii_case(WEIGHTS_EXTENSION));
+        let is_wanted = extension.is_some_and(|ext| ext.eq_ignore_ascii_case(wanted));
         let name = path.file_name().and_then(|name| name.to_str());
-        if let (true, Some(name)) = (is_weights && path.is_file(), name) {
+        if let (true, Some(name)) = (is_wanted && path.is_file(), name) {
             names.push(name.to_owned());
         }
     }

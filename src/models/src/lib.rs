@@ -25,6 +25,7 @@ mod settings;
 mod store;
 mod template;
 mod transfer;
+mod vision;
 
 pub use catalog::Catalog;
 pub use library::{Library, Sources};

@@ -3,11 +3,16 @@
 //! Strict, because a misspelt key that is silently ignored costs an evening: anything unknown or
 //! of the wrong type is an error with the line it stands on.
 
-use rkllama_core::{KeepAlive, Message, Pooling, Presets, Role, Source};
+use std::path::PathBuf;
+
+use rkllama_core::{KeepAlive, Message, Normalise, Pooling, Presets, Role, Source};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::settings::{Knob, Settings, check_context, check_inside, check_memory, check_tokens};
+use crate::{
+    settings::{Knob, Settings, check_context, check_inside, check_memory, check_tokens},
+    vision::VisionSettings,
+};
 
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "rkllama.toml";
@@ -57,8 +62,76 @@ struct Manifest {
     parameters: toml::Table,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SourceTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vision: Option<Spanned<VisionTable>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     messages: Vec<MessageTable>,
+}
+
+/// How the model sees.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct VisionTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoder: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer_head: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_end: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fill: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean: Option<[f32; 3]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    std: Option<[f32; 3]>,
+}
+
+impl VisionTable {
+    fn read(self) -> Result<VisionSettings, String> {
+        let inside = |path: Option<String>| path.map(|path| check_inside(&path)).transpose();
+        let normalise = match (self.mean, self.std) {
+            (None, None) => None,
+            (Some(mean), Some(std)) if std.iter().all(|it| *it > 0.0) => {
+                Some(Normalise { mean, std })
+            }
+            _ => return Err("`mean` and `std` belong together, and `std` is positive".to_owned()),
+        };
+        Ok(VisionSettings {
+            encoder: inside(self.encoder)?,
+            pointer_head: inside(self.pointer_head)?,
+            start: self.image_start,
+            end: self.image_end,
+            content: self.image_content,
+            fill: self.fill,
+            normalise,
+            image_tokens: self.image_tokens.map(check_tokens).transpose()?,
+        })
+    }
+
+    /// A table that says the same; none where there is nothing to say.
+    fn of(vision: &VisionSettings) -> Option<Spanned<Self>> {
+        let path = |path: &Option<PathBuf>| {
+            path.as_deref().and_then(|path| path.to_str()).map(str::to_owned)
+        };
+        let table = Self {
+            encoder: path(&vision.encoder),
+            pointer_head: path(&vision.pointer_head),
+            image_start: vision.start.clone(),
+            image_end: vision.end.clone(),
+            image_content: vision.content.clone(),
+            image_tokens: vision.image_tokens,
+            fill: vision.fill,
+            mean: vision.normalise.map(|it| it.mean),
+            std: vision.normalise.map(|it| it.std),
+        };
+        (table != Self::default()).then(|| Spanned::new(0..0, table))
+    }
 }
 
 /// Seconds, or a text such as `5m`.
@@ -223,6 +296,10 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         let megabytes = checked(text, at, check_memory(megabytes.into_inner()))?;
         settings.memory_bytes = Some(u64::from(megabytes) * 1_000_000);
     }
+    if let Some(vision) = manifest.vision {
+        let at = vision.span().start;
+        settings.vision = checked(text, at, vision.into_inner().read())?;
+    }
     let table = manifest.sampling;
     settings.sampling.top_k = table.top_k;
     for (knob, value) in [
@@ -308,6 +385,7 @@ pub(crate) fn print(settings: &Settings) -> Result<String, String> {
         },
         parameters: presets.parameters.iter().filter_map(as_toml).collect(),
         source,
+        vision: VisionTable::of(&settings.vision),
         messages: presets.messages.iter().map(message).collect(),
     };
     toml::to_string_pretty(&manifest).map_err(|error| error.to_string())
@@ -344,7 +422,9 @@ mod tests {
             system = 'Be brief.'\ntemplate = '{{ messages }}'\ngo_template = '{{ .Prompt }}'\nstop = ['END']\nlicenses = ['MIT']\nparent = 'b'\n\
             [parameters]\nnum_keep = 5\nseed = 1.5\n[source]\nrepository = 'org/repo'\nrevision = 'c0ffee'\nfile = 'a/b.rkllm'\n\
             [[messages]]\nrole = 'user'\ncontent = 'Hi'\n[[messages]]\nrole = 'assistant'\ncontent = 'Yo'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
-            repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n";
+            repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n\
+            [vision]\nencoder = 'eye.rknn'\npointer_head = './head.rknn'\nimage_start = '<s>'\nimage_end = ''\nimage_content = '<c>'\n\
+            fill = 127\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.5, 1]\nimage_tokens = 196\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
             context_tokens_max: Some(8192),
@@ -367,6 +447,16 @@ mod tests {
             },
             template: Some("{{ messages }}".to_owned()),
             base_repository: None,
+            vision: VisionSettings {
+                encoder: Some("eye.rknn".into()),
+                pointer_head: Some("head.rknn".into()),
+                start: Some("<s>".to_owned()),
+                end: Some(String::new()),
+                content: Some("<c>".to_owned()),
+                fill: Some(127),
+                normalise: Some(Normalise { mean: [0.5; 3], std: [0.25, 0.5, 1.0] }),
+                image_tokens: Some(196),
+            },
             presets: Presets {
                 system: Some("Be brief.".to_owned()),
                 messages: vec![Message::new(Role::User, "Hi"), Message::new(Role::Assistant, "Yo")],

@@ -168,6 +168,14 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
                 _ => return Err(format!("{value:?} is none of language, embed, reranker")),
             });
         }
+        "VISION_ENCODER_PATH" | "IMAGE_EMB_PATH" => {
+            settings.vision.encoder = Some(check_inside(value)?);
+        }
+        "POINTER_HEAD_PATH" => settings.vision.pointer_head = Some(check_inside(value)?),
+        "IMG_START" => settings.vision.start = Some(value.to_owned()),
+        "IMG_END" => settings.vision.end = Some(value.to_owned()),
+        "IMG_CONTENT" => settings.vision.content = Some(value.to_owned()),
+        "N_IMAGE_TOKENS" => settings.vision.image_tokens = Some(check_tokens(count(value)?)?),
         "ADAPTER" => return Err("adapters are not supported".to_owned()),
         key => match key.strip_prefix("MESSAGE ") {
             Some(role) => settings.presets.messages.push(Message::new(role_of(role)?, value)),

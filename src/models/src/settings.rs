@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rkllama_core::{Pooling, Presets, Sampling};
 
-use crate::manifest::Kind;
+use crate::{manifest::Kind, vision::VisionSettings};
 
 /// Settings as far as one file states them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) aliases: Vec<String>,
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
+    pub(crate) vision: VisionSettings,
     pub(crate) sampling: Sampling,
     /// The chat template, in Jinja, in place of the tokenizer's own.
     pub(crate) template: Option<String>,
@@ -80,6 +81,7 @@ impl Settings {
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
             tool_format: self.tool_format.or(lower.tool_format),
             reasoning_format: self.reasoning_format.or(lower.reasoning_format),
+            vision: self.vision.or(lower.vision),
             sampling: self.sampling.or(lower.sampling),
             template: self.template.or(lower.template),
             base_repository: self.base_repository.or(lower.base_repository),

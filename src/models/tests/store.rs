@@ -92,6 +92,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         pooling: None,
         reranks: false,
         query_instruction: None,
+        vision: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     };
@@ -334,6 +335,7 @@ fn text_files_are_read_from_the_folder_or_the_one_below() {
         .with("a/chat_template.jinja", "J")
         .with("a/rkllama.toml", "tool_format = 'hermes'\nreasoning_format = 'none'\n");
     let expected = TextFiles {
+        image_tags: None,
         tokenizer: b"T".to_vec(),
         tokenizer_config: Some(b"C".to_vec()),
         generation_config: Some(b"{}".to_vec()),

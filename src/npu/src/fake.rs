@@ -21,8 +21,8 @@ use crate::{
     Library, OpenError,
     fingerprint::DefaultParamFn,
     raw::{
-        ExtendParam, Handle, LastHiddenLayer, Logits, ParamHead, PerfStat, ResultCallback,
-        RunResult, call_state, e, f,
+        ExtendParam, Handle, INPUT_MULTIMODAL, LastHiddenLayer, Logits, ParamHead, PerfStat,
+        ResultCallback, RunResult, call_state, e, f,
     },
     table::{GroupFns, Table},
 };
@@ -117,6 +117,7 @@ fn table(create_default_param: DefaultParamFn) -> Table {
         abort,
         load_prompt_cache,
         release_prompt_cache,
+        set_chat_template,
         clear_kv_cache,
         kv_cache_size,
     }
@@ -207,7 +208,7 @@ unsafe fn run(
     // SAFETY: the caller's promise.
     let fake = unsafe { &*handle.cast::<Fake>() };
     // SAFETY: the caller's promise.
-    let input = unsafe { read_struct(input, group, "RKLLMInput") };
+    let input = unsafe { read_input(input, group) };
     // SAFETY: the caller's promise.
     let infer = unsafe { read_struct(infer, group, "RKLLMInferParam") };
     GOT.with_borrow_mut(|got| got.extend([("RKLLMInput", input), ("RKLLMInferParam", infer)]));
@@ -303,6 +304,22 @@ unsafe extern "C" fn release_prompt_cache(handle: Handle) -> c_int {
     // SAFETY: the session promises that the handle is live.
     let fake = unsafe { &*handle.cast::<Fake>() };
     fake.seen.note("release_prompt_cache");
+    0
+}
+
+unsafe extern "C" fn set_chat_template(
+    handle: Handle,
+    system: *const c_char,
+    prefix: *const c_char,
+    postfix: *const c_char,
+) -> c_int {
+    // SAFETY: the session promises that the handle is live.
+    let fake = unsafe { &*handle.cast::<Fake>() };
+    let texts = [system, prefix, postfix].map(|text| {
+        // SAFETY: the session passes strings that live until this call returns.
+        unsafe { CStr::from_ptr(text) }
+    });
+    fake.seen.note(format!("set_chat_template {texts:?}"));
     0
 }
 
@@ -442,6 +459,30 @@ static FIGURES: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../abi/rkllm-abi.json")).expect("the figures are JSON")
 });
 
+/// Reads an input by the figures, as its type says.
+///
+/// # Safety
+/// `at` points to the input of `group`.
+unsafe fn read_input(at: *const u8, group: &str) -> Fields {
+    let fields = FIGURES["groups"][group]["structs"]["RKLLMInput"]["fields"].as_array();
+    let offset = |name: &str| {
+        let field = fields.expect("figures").iter().find(|field| field["name"] == name);
+        usize::try_from(field.expect("figures")["offset"].as_u64().expect("figures"))
+            .expect("figures")
+    };
+    // SAFETY: within the structure, by the caller's promise.
+    let kind = unsafe { at.add(offset("input_type")) };
+    // SAFETY: an enumeration, by the figures.
+    if unsafe { kind.cast::<i32>().read_unaligned() } != INPUT_MULTIMODAL {
+        // SAFETY: the caller's promise.
+        return unsafe { read_struct(at, group, "RKLLMInput") };
+    }
+    // SAFETY: within the structure, by the caller's promise.
+    let media = unsafe { at.add(offset("multimodal_input")) };
+    // SAFETY: what the type says.
+    unsafe { read_struct(media, group, "RKLLMMultiModalInput") }
+}
+
 /// Reads a structure by the figures: every field that this crate could set, as text.
 ///
 /// # Safety
@@ -481,6 +522,10 @@ unsafe fn read_field(fields: &mut Fields, at: *const u8, group: &str, name: &str
             // SAFETY: the caller's promise.
             let number = unsafe { at.cast::<u32>().read_unaligned() };
             format!("{number:#x}")
+        }
+        "size_t" => {
+            // SAFETY: the caller's promise.
+            unsafe { at.cast::<usize>().read_unaligned() }.to_string()
         }
         "float" => {
             // SAFETY: the caller's promise.
@@ -527,7 +572,7 @@ unsafe fn read_pointee(to: *const u8, group: &str, kind: &str) -> String {
         return "null".to_owned();
     }
     match kind {
-        "const char*" => {
+        "const char*" | "char*" => {
             // SAFETY: the caller's promise.
             let text = unsafe { CStr::from_ptr(to.cast()) };
             format!("{text:?}")

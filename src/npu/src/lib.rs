@@ -4,6 +4,7 @@
 //! inspect ─▶ Inspection      what a library file is, from its bytes; the server does this much
 //! Library::open ─▶ Library   in the worker's process: loaded, its structures checked
 //! Session::load ─▶ Session   a model on the NPU; generate, abort from elsewhere, drop to free
+//! Network::load ─▶ Network   a network that sees, beside it: from images to what a session is given
 //! ```
 //!
 //! `raw` holds the vendor's structures, `table` its functions, `profile` what is known of each
@@ -20,6 +21,7 @@ mod library;
 mod params;
 mod profile;
 mod raw;
+mod rknn;
 mod sampling;
 mod session;
 #[cfg(test)]
@@ -36,4 +38,9 @@ pub use profile::{
     Fault, Group, Pairing, Profile, SUPPORTED, StructSizes, Unsupported, is_version, series,
 };
 pub use rkllama_core::Sampling;
-pub use session::{GenerateParams, LoadError, LoadParams, RunEnd, RunError, Session};
+pub use rknn::{
+    ElementType, Network, NetworkError, Order, RknnLibrary, RknnOpenError, Tensor, Values,
+};
+pub use session::{
+    GenerateParams, ImageTags, LoadError, LoadParams, Pictured, Prompt, RunEnd, RunError, Session,
+};

@@ -10,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    LoadParams,
+    LoadParams, Prompt,
     callback::on_result,
     fingerprint::{Buffer, write_defaults},
     raw::{
-        ExtendParam, Handle, INPUT_TOKEN, ParamHead, PromptCacheParam, TokenInput, e,
+        ExtendParam, Handle, INPUT_MULTIMODAL, INPUT_TOKEN, ParamHead, PromptCacheParam,
+        TokenInput, e,
         f::{self, SamplingParam},
     },
     table::{InitE, InitF, Table},
@@ -25,10 +26,16 @@ use crate::{
 pub(crate) struct Kept {
     model_path: *mut c_char,
     callback: *mut f::Callback,
+    /// Start, end and content of images.
+    image_tags: [*mut c_char; 3],
 }
 
 impl Kept {
-    pub(crate) fn new(model_path: CString) -> Self {
+    pub(crate) fn new(model_path: CString, image_tags: Option<&[CString; 3]>) -> Self {
+        let tag = |index: usize| {
+            let tag = image_tags.map_or_else(CString::default, |tags| tags[index].clone());
+            tag.into_raw()
+        };
         // The model brings its tokenizer and its embedding, so the library needs no callback for
         // them.
         let callback = Box::new(f::Callback {
@@ -39,7 +46,11 @@ impl Kept {
             embed_callback: None,
             embed_userdata: ptr::null_mut(),
         });
-        Self { model_path: model_path.into_raw(), callback: Box::into_raw(callback) }
+        Self {
+            model_path: model_path.into_raw(),
+            callback: Box::into_raw(callback),
+            image_tags: [tag(0), tag(1), tag(2)],
+        }
     }
 }
 
@@ -49,6 +60,10 @@ impl Drop for Kept {
         drop(unsafe { CString::from_raw(self.model_path) });
         // SAFETY: as above.
         drop(unsafe { Box::from_raw(self.callback) });
+        for tag in self.image_tags {
+            // SAFETY: as above.
+            drop(unsafe { CString::from_raw(tag) });
+        }
     }
 }
 
@@ -65,9 +80,10 @@ pub(crate) fn init_e(table: &Table, init: InitE, params: &LoadParams, kept: &Kep
     param.skip_special_token = 1;
     param.is_async = 0;
     // The library reads them without a check.
-    param.img_start = c"".as_ptr();
-    param.img_end = c"".as_ptr();
-    param.img_content = c"".as_ptr();
+    let [start, end, content] = kept.image_tags;
+    param.img_start = start;
+    param.img_end = end;
+    param.img_content = content;
     patch_extend(&mut param.extend_param, params);
     let mut handle: Handle = ptr::null_mut();
     // SAFETY: `handle` is a valid out pointer, `param` is this group's structure and its strings
@@ -124,27 +140,97 @@ fn patch_extend(extend: &mut ExtendParam, params: &LoadParams) {
     extend.n_batch = extend.n_batch.max(1);
 }
 
+/// A prompt with everything that its structure points to. The library takes pointers that it could
+/// write through, so it gets copies of its own.
+pub(crate) enum Given {
+    Tokens(Vec<i32>),
+    Pictured {
+        text: Vec<u8>,
+        vectors: Vec<f32>,
+        image_tokens: usize,
+        images: usize,
+        width: usize,
+        height: usize,
+    },
+}
+
+impl Given {
+    pub(crate) fn of(prompt: &Prompt<'_>) -> Result<Self, String> {
+        Ok(match prompt {
+            Prompt::Tokens(tokens) => Self::Tokens(tokens.to_vec()),
+            Prompt::Pictured(pictured) => Self::Pictured {
+                text: CString::new(pictured.text)
+                    .map_err(|_| "a zero byte in the prompt".to_owned())?
+                    .into_bytes_with_nul(),
+                vectors: pictured.vectors.to_vec(),
+                image_tokens: pictured.image_tokens,
+                images: pictured.images,
+                width: pictured.width,
+                height: pictured.height,
+            },
+        })
+    }
+}
+
 fn token_input(tokens: &mut [i32]) -> TokenInput {
     TokenInput { input_ids: tokens.as_mut_ptr(), n_tokens: tokens.len() }
 }
 
-/// A prompt of tokens for group E. Valid as long as `tokens` is not moved or dropped.
-pub(crate) fn input_e(tokens: &mut [i32]) -> e::Input {
+/// A prompt for group E. Valid as long as `given` is not moved or dropped.
+pub(crate) fn input_e(given: &mut Given) -> e::Input {
     // SAFETY: null pointers and zeroes are valid in every field.
     let mut input: e::Input = unsafe { mem::zeroed() };
     input.role = c"user".as_ptr();
-    input.input_type = INPUT_TOKEN;
-    input.of.token_input = token_input(tokens);
+    match given {
+        Given::Tokens(tokens) => {
+            input.input_type = INPUT_TOKEN;
+            input.of.token_input = token_input(tokens);
+        }
+        Given::Pictured { text, vectors, image_tokens, images, width, height } => {
+            input.input_type = INPUT_MULTIMODAL;
+            input.of.multimodal_input = e::MultiModalInput {
+                prompt: text.as_mut_ptr().cast(),
+                image_embed: vectors.as_mut_ptr(),
+                n_image_tokens: *image_tokens,
+                n_image: *images,
+                image_width: *width,
+                image_height: *height,
+            };
+        }
+    }
     input
 }
 
-/// A prompt of tokens for group F. Valid as long as `tokens` is not moved or dropped.
-pub(crate) fn input_f(tokens: &mut [i32]) -> f::Input {
+/// A prompt for group F, which takes the tags of images with each of them. Valid as long as `given` is
+/// not moved or dropped, and the tags live.
+pub(crate) fn input_f(given: &mut Given, tags: Option<&[CString; 3]>) -> f::Input {
     // SAFETY: null pointers and zeroes are valid in every field.
     let mut input: f::Input = unsafe { mem::zeroed() };
     input.role = c"user".as_ptr();
-    input.input_type = INPUT_TOKEN;
-    input.of.token_input = token_input(tokens);
+    match given {
+        Given::Tokens(tokens) => {
+            input.input_type = INPUT_TOKEN;
+            input.of.token_input = token_input(tokens);
+        }
+        Given::Pictured { text, vectors, image_tokens, images, width, height } => {
+            let tag = |index: usize| tags.map_or(c"".as_ptr(), |tags| tags[index].as_ptr());
+            input.input_type = INPUT_MULTIMODAL;
+            // SAFETY: null pointers and zeroes are valid in every field.
+            let mut media: f::MultiModalInput = unsafe { mem::zeroed() };
+            media.prompt = text.as_mut_ptr().cast();
+            media.image = f::Images {
+                image_embed: vectors.as_mut_ptr(),
+                n_image_tokens: *image_tokens,
+                n_image: *images,
+                image_start: tag(0),
+                image_end: tag(1),
+                image_content: tag(2),
+                image_width: *width,
+                image_height: *height,
+            };
+            input.of.multimodal_input = media;
+        }
+    }
     input
 }
 

@@ -89,7 +89,7 @@ impl Fault {
             Self::GarbageFromToolkit120 => "use a model of toolkit 1.2.1 or newer",
             Self::LogitsWithHistoryAborts => "history is never kept",
             Self::SecondInitCrashes => "one model in each worker process",
-            Self::StaleImage => "images are not supported yet",
+            Self::StaleImage => "the KV cache is emptied before a prompt with another image",
             Self::BusErrorAtLoad => "the worker dies alone; use runtime 1.2.3 for this model",
         }
     }

@@ -38,6 +38,8 @@ pub(crate) mod call_state {
 
 /// `RKLLM_INPUT_TOKEN`.
 pub(crate) const INPUT_TOKEN: i32 = 1;
+/// `RKLLM_INPUT_MULTIMODAL`.
+pub(crate) const INPUT_MULTIMODAL: i32 = 3;
 /// `RKLLM_INFER_GENERATE`.
 pub(crate) const MODE_GENERATE: i32 = 0;
 /// `RKLLM_INFER_GET_LAST_HIDDEN_LAYER`.

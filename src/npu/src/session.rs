@@ -16,7 +16,7 @@ use crate::{
     Library, Profile, Sampling,
     abort::AbortHandle,
     callback::{Hidden, Logits, Perf, Piece, Receiver, RunInProgress},
-    params::{self, Kept},
+    params::{self, Given, Kept},
     raw::{Handle, MODE_GENERATE, MODE_HIDDEN, MODE_LOGITS, f::SamplingParam},
     table::{GroupFns, Table},
 };
@@ -43,6 +43,64 @@ pub struct LoadParams {
     pub cpu_mask: Option<u32>,
     /// The first address domain of the NPU to put the model into, 0 to 15; none is 0.
     pub base_domain: Option<u8>,
+    /// The tokens around and in the place of an image, of a model that is to be shown images. The
+    /// runtime's own chat template is then put out of use.
+    pub image_tags: Option<ImageTags>,
+}
+
+/// The names of the tokens that the runtime writes where an image stands; each may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageTags {
+    /// In front of it.
+    pub start: String,
+    /// Behind it.
+    pub end: String,
+    /// In its place, once for each of its vectors.
+    pub content: String,
+}
+
+/// What a run goes on from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Prompt<'a> {
+    /// Token ids.
+    Tokens(&'a [i32]),
+    /// A text with images in it.
+    Pictured(Pictured<'a>),
+}
+
+/// A text with images in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pictured<'a> {
+    /// The text, with `<image>` in the place of each image. Names of control tokens in it are control
+    /// tokens.
+    pub text: &'a str,
+    /// What the encoder made of the images, one behind the other.
+    pub vectors: &'a [f32],
+    /// How many images there are.
+    pub images: usize,
+    /// Vectors of each image.
+    pub image_tokens: usize,
+    /// Width of an image as the encoder sees it, in pixels.
+    pub width: usize,
+    /// Its height.
+    pub height: usize,
+    /// Tokens of all of it, the images' among them.
+    pub tokens: usize,
+}
+
+impl Prompt<'_> {
+    /// How many tokens it has.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.len(),
+            Self::Pictured(pictured) => pictured.tokens,
+        }
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Why a model was not loaded.
@@ -63,7 +121,7 @@ pub enum LoadError {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerateParams<'a> {
     /// The prompt: at least one token, fewer than the context holds.
-    pub tokens: &'a [i32],
+    pub prompt: Prompt<'a>,
     /// Whether the tokens are appended to what the KV cache holds. Otherwise the runtime looks by
     /// itself how much of the prompt it holds. The two ways must not be mixed on one handle without
     /// [`Session::clear_kv_cache`] in between.
@@ -110,6 +168,8 @@ pub struct Session {
     context_tokens_max: u32,
     sampling: SamplingParam,
     load_time: Duration,
+    /// As [`LoadParams::image_tags`].
+    image_tags: Option<[CString; 3]>,
     /// What the library may still look at; freed after the handle.
     _kept: Kept,
 }
@@ -128,8 +188,9 @@ impl Session {
         check(profile, params)?;
         let model_path = CString::new(params.model.as_os_str().as_bytes())
             .map_err(|_| LoadError::Invalid("the model's path contains a zero byte".to_owned()))?;
+        let tags = params.image_tags.as_ref().map(c_tags).transpose()?;
         let table = *library.table();
-        let kept = Kept::new(model_path);
+        let kept = Kept::new(model_path, tags.as_ref());
         let begun = Instant::now();
         let (status, handle, sampling) = match table.group {
             GroupFns::E { init, .. } => params::init_e(&table, init, params, &kept),
@@ -153,8 +214,23 @@ impl Session {
             context_tokens_max,
             sampling,
             load_time,
+            image_tags: tags,
             _kept: kept,
-        })
+        }
+        .without_template())
+    }
+
+    /// Puts the runtime's own template out of use where images are shown: their prompts are texts, and it
+    /// would be written around them once more.
+    fn without_template(self) -> Self {
+        if self.image_tags.is_some() {
+            let nothing = c"".as_ptr();
+            // SAFETY: the handle is live and idle; the strings live for ever. Where the runtime refuses,
+            // answers about images suffer and nothing else.
+            let _: c_int =
+                unsafe { (self.table.set_chat_template)(self.handle, nothing, nothing, nothing) };
+        }
+        self
     }
 
     /// What is known of the runtime's release.
@@ -202,10 +278,10 @@ impl Session {
     /// [`RunError`]. After [`RunError::Invalid`] nothing has happened.
     pub fn read(
         &mut self,
-        tokens: &[i32],
+        prompt: Prompt<'_>,
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
-        let params = reading(tokens);
+        let params = reading(prompt);
         self.check_run(&params)?;
         self.run(MODE_HIDDEN, &params, Receiver::Hidden(receiver))
     }
@@ -220,7 +296,7 @@ impl Session {
         tokens: &[i32],
         receiver: &mut (dyn FnMut(Logits<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
-        let params = reading(tokens);
+        let params = reading(Prompt::Tokens(tokens));
         self.check_run(&params)?;
         self.run(MODE_LOGITS, &params, Receiver::Logits(receiver))
     }
@@ -232,6 +308,7 @@ impl Session {
         receiver: Receiver<'_>,
     ) -> Result<RunEnd, RunError> {
         let save = params.save.map(c_path).transpose().map_err(RunError::Invalid)?;
+        let given = Given::of(&params.prompt).map_err(RunError::Invalid)?;
         let number = self.abort.run_begins();
         let mut run = RunInProgress {
             receiver,
@@ -241,7 +318,7 @@ impl Session {
             failed: false,
             perf: None,
         };
-        let status = self.call_run(mode, params, save.as_deref(), (&raw mut run).cast());
+        let status = self.call_run(mode, params, given, save.as_deref(), (&raw mut run).cast());
         self.abort.run_ended();
         outcome(status, run)
     }
@@ -250,23 +327,22 @@ impl Session {
         &self,
         mode: c_int,
         params: &GenerateParams<'_>,
+        mut given: Given,
         save: Option<&CStr>,
         userdata: *mut c_void,
     ) -> c_int {
-        // The library takes a pointer that it could write through, so it gets a copy of its own.
-        let mut tokens = params.tokens.to_vec();
         let mut cache = save.map(params::save_to);
         let cache = cache.as_mut().map_or(ptr::null_mut(), |cache| &raw mut *cache);
         match self.table.group {
             GroupFns::E { run, .. } => {
-                let mut input = params::input_e(&mut tokens);
+                let mut input = params::input_e(&mut given);
                 let mut infer = params::infer_e(mode, params.append, cache);
                 // SAFETY: the handle is live (we own it) and idle (`&mut` in `generate`); the
                 // structures are this group's and live, like all they point to, until it returns.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
             }
             GroupFns::F { run, .. } => {
-                let mut input = params::input_f(&mut tokens);
+                let mut input = params::input_f(&mut given, self.image_tags.as_ref());
                 let mut sampling = self.sampling.with(&params.sampling);
                 let mut infer =
                     params::infer_f(mode, &mut sampling, params.tokens_max, params.append, cache);
@@ -279,19 +355,40 @@ impl Session {
     fn check_run(&self, params: &GenerateParams<'_>) -> Result<(), RunError> {
         let invalid = |reason: String| Err(RunError::Invalid(reason));
         let context = self.context_tokens_max;
-        if params.tokens.is_empty() {
+        if params.prompt.is_empty() {
             return invalid("the prompt is empty".to_owned());
         }
+        if let Prompt::Pictured(pictured) = &params.prompt {
+            self.check_images(pictured)?;
+        }
         // The library may crash on a prompt that does not fit.
-        if u32::try_from(params.tokens.len()).is_ok_and(|tokens| tokens < context) {
+        if u32::try_from(params.prompt.len()).is_ok_and(|tokens| tokens < context) {
             return if params.tokens_max == 0 {
                 invalid("a run needs room for at least one token".to_owned())
             } else {
                 Ok(())
             };
         }
-        let tokens = params.tokens.len();
+        let tokens = params.prompt.len();
         invalid(format!("the prompt has {tokens} tokens, the context holds {context}"))
+    }
+
+    /// What the library would crash on, or answer wrongly.
+    fn check_images(&self, pictured: &Pictured<'_>) -> Result<(), RunError> {
+        let invalid = |reason: String| Err(RunError::Invalid(reason));
+        let Pictured { text, vectors, images, image_tokens, tokens, .. } = *pictured;
+        if self.image_tags.is_none() {
+            return invalid("the model was not loaded to be shown images".to_owned());
+        }
+        let marks = text.matches(IMAGE_MARK).count();
+        if images == 0 || marks != images {
+            return invalid(format!("{marks} places for {images} images"));
+        }
+        let rows = images.saturating_mul(image_tokens);
+        if rows == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(rows) || tokens < rows {
+            return invalid(format!("{} numbers for {rows} vectors of images", vectors.len()));
+        }
+        Ok(())
     }
 
     /// Tokens in the KV cache; none where the runtime does not say.
@@ -332,7 +429,7 @@ impl Session {
 }
 
 /// A run that reads a text and generates nothing.
-const fn reading(tokens: &[i32]) -> GenerateParams<'_> {
+const fn reading(prompt: Prompt<'_>) -> GenerateParams<'_> {
     let sampling = Sampling {
         temperature: None,
         top_p: None,
@@ -341,7 +438,19 @@ const fn reading(tokens: &[i32]) -> GenerateParams<'_> {
         frequency_penalty: None,
         presence_penalty: None,
     };
-    GenerateParams { tokens, append: false, save: None, sampling, tokens_max: 1 }
+    GenerateParams { prompt, append: false, save: None, sampling, tokens_max: 1 }
+}
+
+/// The mark in a text where an image stands.
+const IMAGE_MARK: &str = "<image>";
+
+/// Start, end and content, as the library takes them.
+fn c_tags(tags: &ImageTags) -> Result<[CString; 3], LoadError> {
+    let tag = |tag: &String| {
+        CString::new(tag.as_str())
+            .map_err(|_| LoadError::Invalid(format!("a zero byte in the image tag {tag:?}")))
+    };
+    Ok([tag(&tags.start)?, tag(&tags.end)?, tag(&tags.content)?])
 }
 
 /// A path as the library takes it.

@@ -8,7 +8,8 @@ use std::{
 use pretty_assertions::assert_eq;
 
 use crate::{
-    GenerateParams, LoadError, LoadParams, OpenError, RunError, Sampling, Session, TOKEN_UNKNOWN,
+    GenerateParams, ImageTags, LoadError, LoadParams, OpenError, Pictured, Prompt, RunError,
+    Sampling, Session, TOKEN_UNKNOWN,
     fake::{self, Call, Script, got},
     raw::call_state,
 };
@@ -23,12 +24,13 @@ fn load_params() -> LoadParams {
         ignore_eos: false,
         cpu_mask: None,
         base_domain: None,
+        image_tags: None,
     }
 }
 
 fn prompt(tokens: &[i32]) -> GenerateParams<'_> {
     GenerateParams {
-        tokens,
+        prompt: Prompt::Tokens(tokens),
         append: false,
         save: None,
         sampling: Sampling::default(),
@@ -431,4 +433,78 @@ fn what_is_not_stated_stays_as_the_library_wrote_it() {
         assert_eq!(got["skip_special_token"], "1");
         assert_eq!(got["extend_param.enabled_cpus_mask"], "0xf0");
     }
+}
+
+fn seeing() -> LoadParams {
+    let image_tags = ImageTags { start: "<s>".into(), end: "<e>".into(), content: "<c>".into() };
+    LoadParams { image_tags: Some(image_tags), ..load_params() }
+}
+
+const PICTURED: Pictured<'_> = Pictured {
+    text: "See <image> and <image>.",
+    vectors: &[0.5; 12],
+    images: 2,
+    image_tokens: 3,
+    width: 28,
+    height: 56,
+    tokens: 20,
+};
+
+#[test]
+fn images_reach_the_runtime_in_the_fields_of_its_group() {
+    for (version, tags_at_load) in [("1.2.3", true), ("1.3.0", false)] {
+        let seen = fake::prepare(Script::default());
+        let mut session = Session::load(&fake::library(version), &seeing()).unwrap();
+        assert_eq!(seen.calls(), ["init", "set_chat_template [\"\", \"\", \"\"]"], "{version}");
+        let param = got("RKLLMParam");
+        assert_eq!(param.get("img_start").is_some_and(|tag| tag == "\"<s>\""), tags_at_load);
+        let params = GenerateParams { prompt: Prompt::Pictured(PICTURED), ..prompt(&[]) };
+        session.generate(&params, &mut |_| {}).unwrap();
+        let mut input = got("RKLLMInput");
+        input.retain(|name, _| !name.starts_with("video."));
+        let image = if tags_at_load { "" } else { "image." };
+        let dimension = if tags_at_load { "image_" } else { "image.image_" };
+        let mut expected = vec![
+            ("prompt".to_owned(), "\"See <image> and <image>.\""),
+            (format!("{image}image_embed"), "set"),
+            (format!("{image}n_image_tokens"), "3"),
+            (format!("{image}n_image"), "2"),
+            (format!("{dimension}width"), "28"),
+            (format!("{dimension}height"), "56"),
+        ];
+        if !tags_at_load {
+            expected.extend([
+                ("image.image_start".to_owned(), "\"<s>\""),
+                ("image.image_end".to_owned(), "\"<e>\""),
+                ("image.image_content".to_owned(), "\"<c>\""),
+            ]);
+        }
+        let expected = expected.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
+        assert_eq!(input, expected, "{version}");
+    }
+}
+
+#[test]
+fn images_that_would_crash_the_runtime_never_reach_it() {
+    let seen = fake::prepare(Script::default());
+    let mut session = Session::load(&fake::library("1.3.0"), &seeing()).unwrap();
+    for (pictured, expected) in [
+        (Pictured { text: "None.", ..PICTURED }, "0 places for 2 images"),
+        (Pictured { images: 1, ..PICTURED }, "2 places for 1 images"),
+        (Pictured { vectors: &[0.5; 13], ..PICTURED }, "13 numbers for 6 vectors of images"),
+        (Pictured { vectors: &[], ..PICTURED }, "0 numbers for 6 vectors of images"),
+        (Pictured { image_tokens: 0, ..PICTURED }, "12 numbers for 0 vectors of images"),
+        (Pictured { tokens: 64, ..PICTURED }, "the prompt has 64 tokens, the context holds 64"),
+        (Pictured { text: "<image><image>\0", ..PICTURED }, "a zero byte in the prompt"),
+    ] {
+        let params = GenerateParams { prompt: Prompt::Pictured(pictured), ..prompt(&[]) };
+        let error = session.generate(&params, &mut |_| {}).unwrap_err();
+        assert_eq!(error, RunError::Invalid(expected.to_owned()));
+    }
+    assert!(!seen.calls().iter().any(|call| call.starts_with("run")));
+
+    let (mut blind, _) = self::session("1.3.0", Script::default());
+    let params = GenerateParams { prompt: Prompt::Pictured(PICTURED), ..prompt(&[]) };
+    let error = blind.generate(&params, &mut |_| {}).unwrap_err();
+    assert_eq!(error.to_string(), "the model was not loaded to be shown images");
 }

@@ -14,6 +14,8 @@ use crate::{
 
 pub(crate) type HandleFn = unsafe extern "C" fn(Handle) -> c_int;
 pub(crate) type LoadPromptCacheFn = unsafe extern "C" fn(Handle, *const c_char) -> c_int;
+pub(crate) type SetChatTemplateFn =
+    unsafe extern "C" fn(Handle, *const c_char, *const c_char, *const c_char) -> c_int;
 pub(crate) type ClearKvCacheFn =
     unsafe extern "C" fn(Handle, c_int, *mut c_int, *mut c_int) -> c_int;
 pub(crate) type KvCacheSizeFn = unsafe extern "C" fn(Handle, *mut c_int) -> c_int;
@@ -40,6 +42,7 @@ pub(crate) struct Table {
     pub(crate) abort: HandleFn,
     pub(crate) load_prompt_cache: LoadPromptCacheFn,
     pub(crate) release_prompt_cache: HandleFn,
+    pub(crate) set_chat_template: SetChatTemplateFn,
     pub(crate) clear_kv_cache: ClearKvCacheFn,
     pub(crate) kv_cache_size: KvCacheSizeFn,
 }
@@ -79,6 +82,8 @@ impl Table {
             load_prompt_cache: unsafe { symbol(library, "rkllm_load_prompt_cache") }?,
             // SAFETY: the same in both groups.
             release_prompt_cache: unsafe { symbol(library, "rkllm_release_prompt_cache") }?,
+            // SAFETY: the same in both groups.
+            set_chat_template: unsafe { symbol(library, "rkllm_set_chat_template") }?,
             // SAFETY: four arguments in both groups; fewer only before 1.2.1, which are refused.
             clear_kv_cache: unsafe { symbol(library, "rkllm_clear_kv_cache") }?,
             // SAFETY: the same in both groups.

@@ -24,7 +24,8 @@ use std::{
 
 use pretty_assertions::assert_eq;
 use rkllama_npu::{
-    GenerateParams, Library, LoadError, LoadParams, RunEnd, RunError, Sampling, Session, inspect,
+    GenerateParams, Library, LoadError, LoadParams, Prompt, RunEnd, RunError, Sampling, Session,
+    inspect,
 };
 
 const RELEASES: [&str; 2] = ["1.2.3", "1.3.0"];
@@ -88,6 +89,7 @@ fn load(library: &Path, model: PathBuf) -> Result<Session, LoadError> {
             ignore_eos: false,
             cpu_mask: None,
             base_domain: None,
+            image_tags: None,
         },
     )
 }
@@ -97,7 +99,13 @@ const PROMPT: &[i32] = &[1, 105, 110, 120, 2];
 fn generate(session: &mut Session, tokens_max: u32) -> (String, u32, Result<RunEnd, RunError>) {
     let sampling = Sampling { temperature: Some(0.0), ..Sampling::FALLBACK };
     let (mut text, mut tokens) = (Vec::new(), 0);
-    let params = GenerateParams { tokens: PROMPT, append: false, save: None, sampling, tokens_max };
+    let params = GenerateParams {
+        prompt: Prompt::Tokens(PROMPT),
+        append: false,
+        save: None,
+        sampling,
+        tokens_max,
+    };
     let end = session.generate(&params, &mut |piece| {
         text.extend_from_slice(piece.text);
         tokens += 1;
@@ -227,7 +235,7 @@ fn an_endless_answer_is_aborted_and_the_next_is_whole() {
             });
             let sampling = Sampling::FALLBACK;
             let params = GenerateParams {
-                tokens: PROMPT,
+                prompt: Prompt::Tokens(PROMPT),
                 append: false,
                 save: None,
                 sampling,

@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest frame body. A prompt of 16,384 tokens takes under 80 KiB; the rest is room to grow.
-/// A longer length means that the other side writes garbage.
-pub const FRAME_BYTES_MAX: usize = 16 << 20;
+/// Longest frame body. A prompt of 16,384 tokens takes under 80 KiB; its images, as files, take the
+/// rest. A longer length means that the other side writes garbage.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// A frame that cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 7;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,50 @@ pub struct Load {
     /// The first of the NPU's address domains to use, 0 to 15. A model takes as many as it needs
     /// from there on.
     pub base_domain: u8,
+    /// How the model sees, if it does.
+    pub vision: Option<Vision>,
+}
+
+/// A network that makes vectors of images for the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vision {
+    /// The `.rknn` file.
+    pub encoder: PathBuf,
+    /// Name of the token in front of an image; may be empty.
+    pub start: String,
+    /// Name of the token behind an image; may be empty.
+    pub end: String,
+    /// Name of the token that stands for each of an image's vectors; may be empty.
+    pub content: String,
+    /// What an image that is no square is filled up with, 0 to 255.
+    pub fill: u8,
+    /// What the encoder takes instead of bytes, where it does not normalise by itself.
+    pub normalise: Option<Normalise>,
+    /// Whether the runtime can be asked how wide the model is, to compare the encoder with it: vectors of
+    /// another width end the process.
+    pub ask_width: bool,
+    /// Largest image, in pixels.
+    pub pixels_max: u64,
+}
+
+/// What is taken off each colour (as a part of 1), and what it is divided by then.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Normalise {
+    /// Red, green and blue.
+    pub mean: [f32; 3],
+    /// Red, green and blue.
+    pub std: [f32; 3],
+}
+
+/// What is known of the encoder of a loaded model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoder {
+    /// Vectors of each image, which are as many tokens.
+    pub image_tokens: u32,
+    /// Width of an image as it sees it, in pixels.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
 }
 
 /// Sampling with every value settled; `top_k: None` leaves the runtime's own.
@@ -106,6 +150,8 @@ pub struct Loaded {
     pub sampling_per_run: bool,
     /// Time from the call of init to its return, in milliseconds.
     pub load_ms: u64,
+    /// The encoder of a model that sees.
+    pub encoder: Option<Encoder>,
 }
 
 /// What to run the model for.
@@ -217,6 +263,9 @@ pub struct Generate {
     /// The prompt, or what is new of it: see [`KvOrders::held_tokens`]. Empty to have the orders
     /// about the KV cache followed and no more: the run ends at once.
     pub tokens: Vec<i32>,
+    /// The same prompt as a text with images, where it has some: the runtime is then given that, and of
+    /// the tokens the number counts.
+    pub pictured: Option<Pictured>,
     /// What to do with the KV cache before, during and after the run.
     pub kv: KvOrders,
     /// Sampling for this run; ignored where the runtime cannot.
@@ -225,6 +274,26 @@ pub struct Generate {
     pub tokens_max: u32,
     /// Token ids that end the answer.
     pub stop_tokens: Vec<i32>,
+}
+
+/// A text with images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictured {
+    /// The text, with `<image>` in the place of each image and nowhere else. Names of control tokens in
+    /// it are control tokens.
+    pub text: String,
+    /// The images in their order; at least one.
+    pub images: Vec<Image>,
+}
+
+/// An image as its file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Says whether two images are the same: the SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// The file.
+    #[serde(with = "bytes_as_one")]
+    pub bytes: Vec<u8>,
 }
 
 /// What to do with the runtime's KV cache. Orders are followed from the first field to the last.

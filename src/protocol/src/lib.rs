@@ -11,6 +11,7 @@ mod frame;
 
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use frame::{
-    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Piece, Pooling,
-    RunSampling, Score, Scores, Stats, ToWorker, TokenScore, VERSION,
+    Embed, Embedding, Encoder, End, FromWorker, Generate, Image, KvOrders, Load, Loaded, Normalise,
+    Order, Pictured, Piece, Pooling, RunSampling, Score, Scores, Stats, ToWorker, TokenScore,
+    VERSION, Vision,
 };

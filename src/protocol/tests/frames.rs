@@ -27,6 +27,7 @@ fn generate(run: u64, tokens: Vec<i32>) -> ToWorker {
     ToWorker::Run(Order::Generate(Generate {
         run,
         tokens,
+        pictured: None,
         kv: KvOrders { clear: true, save: Some("/cache/a.kv".into()), ..KvOrders::default() },
         sampling: RunSampling {
             temperature: 0.7,

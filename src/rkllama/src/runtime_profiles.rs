@@ -10,7 +10,7 @@ use std::{
 };
 
 use rkllama_engine::{KvReuse, RuntimeChoice};
-use rkllama_npu::{Profile, SUPPORTED, series};
+use rkllama_npu::{Fault, Profile, SUPPORTED, series};
 use serde::{Deserialize, Serialize};
 
 /// The file in the state folder in which a probe leaves what it found.
@@ -41,6 +41,10 @@ pub(crate) struct Facts {
     /// Whether a token of an aborted run comes in the run after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     stale_token_after_abort: Option<bool>,
+    /// Whether it may take an image for the one before it, so that its KV cache has to be emptied
+    /// before a prompt with another image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_image: Option<bool>,
     /// Whether it gives the hidden layer, of which embeddings are made.
     #[serde(skip_serializing_if = "Option::is_none")]
     hidden_layer: Option<bool>,
@@ -82,6 +86,7 @@ impl Facts {
             stale_token_after_abort: self
                 .stale_token_after_abort
                 .or(others.stale_token_after_abort),
+            stale_image: self.stale_image.or(others.stale_image),
             hidden_layer: self.hidden_layer.or(others.hidden_layer),
             logits: self.logits.or(others.logits),
         }
@@ -103,6 +108,7 @@ impl Facts {
                 .kv_doubtful_after_abort
                 .unwrap_or(profile.kv_doubtful_after_abort),
             stale_token_after_abort: self.stale_token_after_abort.unwrap_or(false),
+            stale_image: self.stale_image.unwrap_or(profile.faults.contains(&Fault::StaleImage)),
             hidden_layer: self.hidden_layer.unwrap_or(true),
             logits: self.logits.unwrap_or(true),
             ..RuntimeChoice::new(path)
@@ -212,6 +218,7 @@ mod tests {
                 saved_prompts: Some(false),
                 kv_doubtful_after_abort: Some(false),
                 stale_token_after_abort: None,
+                stale_image: None,
                 hidden_layer: Some(true),
                 logits: None,
             }
@@ -229,7 +236,7 @@ mod tests {
         let said = profiles(
             "[\"1.3.1\"]\nkv_reuse = \"append\"\nsaved_prompts = false\n\
              kv_doubtful_after_abort = false\ncontext_margin_tokens = 8\n\
-             hidden_layer = false\nlogits = false\n",
+             stale_image = false\nhidden_layer = false\nlogits = false\n",
         );
         assert_eq!(
             choice(said.of("1.3.1")),
@@ -240,6 +247,7 @@ mod tests {
                 saved_prompts: false,
                 kv_doubtful_after_abort: false,
                 stale_token_after_abort: false,
+                stale_image: false,
                 hidden_layer: false,
                 logits: false,
                 ..RuntimeChoice::new("/lib")

@@ -239,6 +239,7 @@ mod tests {
             pooling: None,
             reranks: false,
             query_instruction: None,
+            vision: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         }

@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
-use rkllama_core::{Chat, Event, Infill, Message, Role, TextFiles, ToolChoice};
+use rkllama_core::{
+    Chat, Event, IMAGE_MARK, ImageTags, Infill, Message, Role, TextFiles, ToolChoice,
+};
 use tokenizers::Tokenizer;
 
 use crate::{
@@ -30,6 +32,7 @@ pub struct Codec {
     text_end: TextEnd,
     /// How it is asked to fill in, if it can.
     infill: Option<InfillMarks>,
+    image_tags: Option<ImageTags>,
     warnings: Vec<String>,
 }
 
@@ -72,7 +75,14 @@ impl Rendered {
 
     /// The text as a person would read it. Not for tokenizing: see [`Codec::encode`].
     pub fn text(&self) -> Cow<'_, str> {
-        unguard(&self.guarded)
+        match unguard(&self.guarded) {
+            text if text.contains(IMAGE_MARK) => text.replace(IMAGE_MARK, "<image>").into(),
+            text => text,
+        }
+    }
+
+    pub(crate) fn guarded(&self) -> &str {
+        &self.guarded
     }
 }
 
@@ -85,6 +95,9 @@ pub struct ChatPrompt {
     pub answer: AnswerParser,
     /// What a prefix of the answer has begun: the answer's first events.
     pub begun: Vec<Event>,
+    /// The prompt as a text with `<image>` for each image, where it has some. In the tokens
+    /// [`crate::image_placeholder`]s stand for them.
+    pub pictured: Option<String>,
 }
 
 impl Codec {
@@ -148,6 +161,7 @@ impl Codec {
             control,
             text_end,
             infill,
+            image_tags: files.image_tags.clone(),
             warnings,
         })
     }
@@ -220,13 +234,19 @@ impl Codec {
         let mut answer = self.answer(chat, false);
         if let Some(tokens_min) = self.tokens_min(chat).filter(|min| *min > tokens_max) {
             let encoded = Encoded::TooLong { tokens_min };
-            return Ok(ChatPrompt { encoded, answer, begun: Vec::new() });
+            return Ok(ChatPrompt { encoded, answer, begun: Vec::new(), pictured: None });
         }
         let Some(prefix) = prefix else {
             let rendered = self.render(chat, &RenderOptions::default())?;
             answer = self.answer(chat, rendered.thinking);
-            let encoded = self.encode_within(&rendered, tokens_max)?;
-            return Ok(ChatPrompt { encoded, answer, begun: Vec::new() });
+            let (pictured, encoded) = match chat.messages.iter().all(|it| it.images.is_empty()) {
+                true => (None, self.encode_within(&rendered, tokens_max)?),
+                false => {
+                    let (text, encoded) = self.pictured(&rendered, chat, tokens_max)?;
+                    (Some(text), encoded)
+                }
+            };
+            return Ok(ChatPrompt { encoded, answer, begun: Vec::new(), pictured });
         };
         let chat = Chat { thinking: Some(false), ..chat.clone() };
         let mut rendered = self.render(&chat, &RenderOptions::default())?;
@@ -236,7 +256,7 @@ impl Codec {
         rendered.guarded.push_str(prefix);
         let begun = answer.push(prefix);
         let encoded = self.encode_within(&rendered, tokens_max)?;
-        Ok(ChatPrompt { encoded, answer, begun })
+        Ok(ChatPrompt { encoded, answer, begun, pictured: None })
     }
 
     /// The reader of an answer to this conversation, which begins inside a thought or not.
@@ -362,6 +382,16 @@ impl Codec {
                 Ok(Encoded::TooLong { tokens_min: tokens_min + before.len() })
             }
         }
+    }
+
+    /// The tokens around images, where the model sees.
+    pub const fn image_tags(&self) -> Option<&ImageTags> {
+        self.image_tags.as_ref()
+    }
+
+    /// The ids of a text as it is, with little work for one that has certainly more than `tokens_max`.
+    pub(crate) fn encode_part(&self, text: &str, tokens_max: usize) -> Result<Encoded, TextError> {
+        self.within(text, tokens_max, |text| self.ids(text))
     }
 
     /// Whether the model can be asked for what stands between two texts.

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use rkllama_core::{Chat, Message, Role, Tool, ToolCall, ToolChoice};
+use rkllama_core::{Chat, IMAGE_MARK, Message, Role, Tool, ToolCall, ToolChoice};
 
 use crate::{CallForm, python};
 
@@ -21,19 +21,24 @@ pub(crate) fn offered(chat: &Chat) -> &[Tool] {
 pub(crate) fn instructions_merged(messages: &[Message]) -> Vec<Message> {
     let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
     let mut pending: Vec<&str> = Vec::new();
+    let mut images = Vec::new();
     for message in messages {
         if is_instruction(message.role) {
             pending.push(&message.content);
+            images.extend_from_slice(&message.images);
         } else if message.role == Role::User && !pending.is_empty() {
             pending.push(&message.content);
             let content = std::mem::take(&mut pending).join("\n\n");
-            merged.push(Message { content, ..message.clone() });
+            // Whose images they are is told by their order alone.
+            let images = std::mem::take(&mut images);
+            let images = [images, message.images.clone()].concat();
+            merged.push(Message { content, images, ..message.clone() });
         } else {
             merged.push(message.clone());
         }
     }
     if !pending.is_empty() {
-        merged.push(Message::new(Role::User, pending.join("\n\n")));
+        merged.push(Message { images, ..Message::new(Role::User, pending.join("\n\n")) });
     }
     merged
 }
@@ -133,6 +138,7 @@ pub(crate) fn calls_as_text(messages: &[Message], form: &CallForm) -> Vec<Messag
         match texts.last_mut() {
             Some(last) if behind_result && text.role == Role::User => {
                 last.content = [&last.content, "\n", &text.content].concat();
+                last.images.extend(text.images);
             }
             _ => texts.push(text),
         }
@@ -144,7 +150,7 @@ pub(crate) fn calls_as_text(messages: &[Message], form: &CallForm) -> Vec<Messag
 fn as_text(message: &Message, form: &CallForm) -> Message {
     if message.role == Role::Tool {
         let content = format!("<tool_response>\n{}\n</tool_response>", message.content);
-        return Message::new(Role::User, content);
+        return Message { images: message.images.clone(), ..Message::new(Role::User, content) };
     }
     if message.tool_calls.is_empty() {
         return message.clone();
@@ -195,7 +201,11 @@ pub(crate) fn guarded(chat: &Chat, guard: impl Fn(&str) -> String) -> Chat {
     };
     let message = |message: &Message| Message {
         role: message.role,
-        content: guard(&message.content),
+        content: match message.images.as_slice() {
+            [] => guard(&message.content).replace(IMAGE_MARK, "\u{fffd}"),
+            _ => guard(&message.content),
+        },
+        images: message.images.clone(),
         name: option(&message.name),
         reasoning: option(&message.reasoning),
         tool_calls: message.tool_calls.iter().map(call).collect(),

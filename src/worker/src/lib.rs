@@ -30,6 +30,7 @@ mod run_thread;
 mod runtime;
 mod scoring;
 mod serve;
+mod sight;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,10 @@ use std::{
     },
 };
 
-use rkllama_npu::{GenerateParams, RunEnd, RunError};
+use rkllama_npu::{self as npu, GenerateParams, Prompt, RunEnd, RunError};
 use rkllama_protocol::{
-    Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Score, Scores,
-    Stats,
+    Embed, Embedding, Encoder, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Pictured,
+    Score, Scores, Stats,
 };
 
 use crate::{
@@ -99,6 +99,36 @@ impl<R: Runtime> RunThread<R> {
     }
 }
 
+/// A prompt whose images were looked at.
+struct Seen<'p> {
+    pictured: &'p Pictured,
+    vectors: Vec<f32>,
+    encoder: Encoder,
+}
+
+impl Seen<'_> {
+    fn prompt(&self, tokens: usize) -> npu::Pictured<'_> {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        npu::Pictured {
+            text: &self.pictured.text,
+            vectors: &self.vectors,
+            images: self.pictured.images.len(),
+            image_tokens: size(self.encoder.image_tokens),
+            width: size(self.encoder.width),
+            height: size(self.encoder.height),
+            tokens,
+        }
+    }
+}
+
+/// Why images were not looked at.
+enum Unseen {
+    /// Nobody wants to know any more.
+    Stopped,
+    /// One of them, or the network, is at fault.
+    Failed(String),
+}
+
 struct Answering<'a, M> {
     model: M,
     context_tokens_max: u32,
@@ -111,11 +141,13 @@ struct Answering<'a, M> {
 }
 
 impl<M: Model> Answering<'_, M> {
-    fn announce(&self) -> Result<(), ServerGone> {
+    fn announce(&mut self) -> Result<(), ServerGone> {
+        let encoder = self.model.sight().map(|sight| sight.encoder());
         self.outlet.send(&FromWorker::Loaded(Loaded {
             runtime_version: self.model.version().to_owned(),
             sampling_per_run: self.model.profile().sampling_per_run,
             load_ms: self.model.load_ms(),
+            encoder,
         }))
     }
 
@@ -143,8 +175,22 @@ impl<M: Model> Answering<'_, M> {
             runtime_counts: profile.tokens_max_per_run,
             runtime_stops: !self.ignore_eos,
         };
+        let seen = match &generate.pictured {
+            None => None,
+            Some(pictured) => match self.look(pictured) {
+                Ok(seen) => Some(seen),
+                Err(Unseen::Stopped) => {
+                    return End::Aborted(Stats { run, ..Stats::default() });
+                }
+                Err(Unseen::Failed(reason)) => return End::Failed { run, reason },
+            },
+        };
+        let prompt = match &seen {
+            None => Prompt::Tokens(&generate.tokens),
+            Some(seen) => Prompt::Pictured(seen.prompt(generate.tokens.len())),
+        };
         let params = GenerateParams {
-            tokens: &generate.tokens,
+            prompt,
             append: generate.kv.append,
             save: generate.kv.save.as_deref(),
             sampling: sampling(&generate.sampling),
@@ -197,6 +243,21 @@ impl<M: Model> Answering<'_, M> {
             }
             Err(err) => End::Failed { run, reason: err.to_string() },
         }
+    }
+
+    /// Has the images of a prompt looked at. Between two of them an order to stop is heeded.
+    fn look<'p>(&mut self, pictured: &'p Pictured) -> Result<Seen<'p>, Unseen> {
+        let blind = || Unseen::Failed("the model was not loaded to be shown images".to_owned());
+        let sight = self.model.sight().ok_or_else(blind)?;
+        let encoder = sight.encoder();
+        let mut vectors = Vec::new();
+        for image in &pictured.images {
+            if self.control.is_stopping() {
+                return Err(Unseen::Stopped);
+            }
+            vectors.extend_from_slice(&sight.vectors(image).map_err(Unseen::Failed)?);
+        }
+        Ok(Seen { pictured, vectors, encoder })
     }
 
     /// Reads a text and says which vector stands for it.

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use rkllama_npu::{
-    AbortHandle, GenerateParams, Hidden, Library, LoadParams, Logits, Piece, Profile, RunEnd,
-    RunError, Sampling, Session,
+    AbortHandle, GenerateParams, Hidden, ImageTags, Library, LoadParams, Logits, Piece, Profile,
+    Prompt, RunEnd, RunError, Sampling, Session,
 };
-use rkllama_protocol::{Load, RunSampling};
+use rkllama_protocol::{Load, RunSampling, Vision};
+
+use crate::sight::{Eyes, Sight};
 
 /// Loads models.
 pub(crate) trait Runtime: Send + 'static {
@@ -53,6 +55,8 @@ pub(crate) trait Model {
     fn load_prompt_cache(&mut self, file: &Path) -> bool;
     /// As [`Session::release_prompt_cache`].
     fn release_prompt_cache(&mut self) -> bool;
+    /// What makes vectors of images, where the model sees.
+    fn sight(&mut self) -> Option<&mut dyn Sight>;
 }
 
 /// The vendor's library.
@@ -62,6 +66,7 @@ pub(crate) struct Vendor;
 pub(crate) struct VendorModel {
     version: String,
     session: Session,
+    eyes: Option<Eyes>,
 }
 
 impl Runtime for Vendor {
@@ -76,9 +81,21 @@ impl Runtime for Vendor {
             ignore_eos: load.ignore_eos,
             cpu_mask: None,
             base_domain: Some(load.base_domain),
+            image_tags: load.vision.as_ref().map(tags),
         };
-        let session = Session::load(&library, &params).map_err(|err| err.to_string())?;
-        Ok(VendorModel { version: library.inspection().version.clone(), session })
+        let mut session = Session::load(&library, &params).map_err(|err| err.to_string())?;
+        // Behind the model: what the runtime says of that is then known whatever becomes of this.
+        let eyes = match &load.vision {
+            None => None,
+            Some(vision) => {
+                let eyes = Eyes::open(load, vision)?;
+                if vision.ask_width {
+                    fits(&mut session, &eyes, vision)?;
+                }
+                Some(eyes)
+            }
+        };
+        Ok(VendorModel { version: library.inspection().version.clone(), session, eyes })
     }
 }
 
@@ -115,7 +132,7 @@ impl Model for VendorModel {
         tokens: &[i32],
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
-        self.session.read(tokens, receiver)
+        self.session.read(Prompt::Tokens(tokens), receiver)
     }
 
     fn weigh(
@@ -141,6 +158,32 @@ impl Model for VendorModel {
     fn release_prompt_cache(&mut self) -> bool {
         self.session.release_prompt_cache()
     }
+
+    fn sight(&mut self) -> Option<&mut dyn Sight> {
+        self.eyes.as_mut().map(|eyes| eyes as &mut dyn Sight)
+    }
+}
+
+/// Whether the encoder's vectors are as wide as the model, which is asked by having it read one token:
+/// others would end the process in the middle of an answer.
+fn fits(session: &mut Session, eyes: &Eyes, vision: &Vision) -> Result<(), String> {
+    let mut width = None;
+    let asked = session.read(Prompt::Tokens(&[0]), &mut |hidden| width = Some(hidden.width));
+    session.clear_kv_cache();
+    match (asked, width) {
+        (Ok(_), Some(width)) if width != eyes.width() => Err(format!(
+            "{} makes vectors of {} numbers, and the model takes {width}: it belongs to another model",
+            vision.encoder.display(),
+            eyes.width()
+        )),
+        // A release that cannot tell is not a reason to refuse.
+        _ => Ok(()),
+    }
+}
+
+fn tags(vision: &Vision) -> ImageTags {
+    let Vision { start, end, content, .. } = vision.clone();
+    ImageTags { start, end, content }
 }
 
 /// The frame's sampling in the domain's terms.

@@ -94,6 +94,7 @@ impl Worker {
         assert_eq!(worker.hear(), FromWorker::Hello(VERSION));
         worker.say(&ToWorker::Load(Load {
             base_domain: 0,
+            vision: None,
             runtime: library,
             model,
             context_tokens_max: 512,
@@ -122,6 +123,7 @@ impl Worker {
         self.say(&ToWorker::Run(Order::Generate(Generate {
             run,
             tokens: vec![1, 105, 110, 120, 2],
+            pictured: None,
             kv: KvOrders::default(),
             sampling: SAMPLING,
             tokens_max,

@@ -30,6 +30,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let generate = Generate {
         run: 7,
         tokens: vec![1, 2, 300],
+        pictured: None,
         kv: KvOrders { clear: true, save: Some("/a/b".into()), ..KvOrders::default() },
         sampling,
         tokens_max: 16,

@@ -136,6 +136,7 @@ impl Texts for Willing {
 impl Models for Willing {
     fn list(&self) -> Vec<Arc<Model>> {
         vec![Arc::new(Model {
+            vision: None,
             id: "tiny".to_owned(),
             created_s: 0,
             weights_bytes: 0,

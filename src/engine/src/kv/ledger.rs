@@ -13,7 +13,7 @@
 //!     └──────────── clear ──────────────────┘ └───────── clear, then a run ─────────┘
 //! ```
 
-use crate::runtimes::KvReuse;
+use crate::{pictures::is_image, runtimes::KvReuse};
 
 /// What the cache holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Ledger {
             Some(0) => Held::Empty,
             Some(len) if (least..=most).contains(&len) => {
                 let tokens = prompt.iter().chain(generated).take(len);
-                let known = tokens.take_while(|id| **id >= 0).copied().collect();
+                let known = tokens.take_while(|id| **id >= 0 || is_image(**id)).copied().collect();
                 Held::Tokens { known, len }
             }
             Some(_) | None => Held::Unknown,

@@ -227,6 +227,7 @@ const fn failure_reason(error: &EngineError) -> &'static str {
         EngineError::Template { .. } => "template",
         EngineError::Prompt { .. } => "prompt",
         EngineError::Format { .. } => "format",
+        EngineError::Image { .. } => "image",
         EngineError::Unsupported { .. } => "unsupported",
         EngineError::ContextExceeded { .. } => "context_exceeded",
         EngineError::QueueFull { .. } => "queue_full",

@@ -21,6 +21,7 @@ use rkllama_protocol::{
 use crate::{
     runtime::{Model, Runtime},
     serve::{Leave, serve},
+    sight::Sight,
 };
 
 /// Longest wait for anything in a test: after it the test fails instead of hanging.
@@ -357,6 +358,10 @@ impl Model for FakeModel {
         self.world.note("release prompt");
         true
     }
+
+    fn sight(&mut self) -> Option<&mut dyn Sight> {
+        None
+    }
 }
 
 impl Drop for FakeModel {
@@ -452,6 +457,7 @@ pub(crate) fn load() -> Load {
         sampling: SAMPLING,
         ignore_eos: false,
         base_domain: 0,
+        vision: None,
     }
 }
 
@@ -469,6 +475,7 @@ pub(crate) fn generate(run: u64) -> Generate {
     Generate {
         run,
         tokens: vec![1, 2],
+        pictured: None,
         kv: KvOrders::default(),
         sampling: SAMPLING,
         tokens_max: 50,

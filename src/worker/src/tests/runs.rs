@@ -1,6 +1,6 @@
 //! Runs: what is passed on, when they are stopped, how they end.
 
-use rkllama_npu::{Perf, RunEnd, RunError};
+use rkllama_npu::{Perf, Prompt, RunEnd, RunError};
 use rkllama_protocol::{
     Embed, Embedding, End, FromWorker, Generate, KvOrders, Load, Order, Piece, Pooling, Score,
     Scores, Stats, ToWorker,
@@ -15,7 +15,7 @@ fn each_token_is_passed_on_and_the_runtimes_own_end_is_a_stop() {
     for version in BOTH {
         let mut server = Fake::of(version)
             .run(|stage| {
-                assert_eq!(stage.params.tokens, [1, 2]);
+                assert_eq!(stage.params.prompt, Prompt::Tokens(&[1, 2]));
                 assert_eq!(stage.params.tokens_max, 50);
                 stage.piece(5, "Hel");
                 stage.piece(6, "");

@@ -1,0 +1,195 @@
+//! How a model sees: the encoder in its folder, and the names of the tokens around an image.
+//!
+//! Each family has its own; what no family is known for has to stand in the manifest.
+
+use std::path::{Path, PathBuf};
+
+use rkllama_core::{ImageTags, Normalise, Vision};
+
+use crate::files::ENCODER_EXTENSION;
+
+/// What manifest or Modelfile say of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct VisionSettings {
+    /// The encoder, relative to the model's folder.
+    pub(crate) encoder: Option<PathBuf>,
+    /// The network that finds a place in an image, which is no encoder.
+    pub(crate) pointer_head: Option<PathBuf>,
+    pub(crate) start: Option<String>,
+    pub(crate) end: Option<String>,
+    pub(crate) content: Option<String>,
+    pub(crate) fill: Option<u8>,
+    pub(crate) normalise: Option<Normalise>,
+    pub(crate) image_tokens: Option<u32>,
+}
+
+impl VisionSettings {
+    /// Fills what is unset from `lower`.
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            encoder: self.encoder.or(lower.encoder),
+            pointer_head: self.pointer_head.or(lower.pointer_head),
+            start: self.start.or(lower.start),
+            end: self.end.or(lower.end),
+            content: self.content.or(lower.content),
+            fill: self.fill.or(lower.fill),
+            normalise: self.normalise.or(lower.normalise),
+            image_tokens: self.image_tokens.or(lower.image_tokens),
+        }
+    }
+}
+
+/// What 127.5, the grey that pictures are filled up with, becomes as a byte in the vendor's example.
+const FILL: u8 = 128;
+
+/// Words in names of models, and the tokens that the family has around and in the place of an image.
+const FAMILIES: &[(&[&str], [&str; 3])] = &[
+    (&["qwen", "vl"], ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]),
+    (&["qwen3.5"], ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]),
+    (&["gui", "actor"], ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]),
+    (&["internvl"], ["<img>", "</img>", "<IMG_CONTEXT>"]),
+    (&["minicpm", "v"], ["<image>", "</image>", "<unk>"]),
+    (&["deepseek", "ocr"], ["", "", "<\u{ff5c}\u{2581}pad\u{2581}\u{ff5c}>"]),
+    (&["dots", "ocr"], ["<|img|>", "<|endofimg|>", "<|imgpad|>"]),
+    (&["smolvlm"], ["<fake_token_around_image>", "<fake_token_around_image>", "<image>"]),
+];
+
+/// How the model in this folder sees; the error says what is missing. `names` are the model's and its
+/// weights'.
+pub(crate) fn vision(
+    folder: &Path,
+    stated: &VisionSettings,
+    names: &[&str],
+) -> Result<Option<Vision>, String> {
+    let Some(encoder) = encoder(folder, stated)? else { return Ok(None) };
+    let family = family(names);
+    let tag = |stated: &Option<String>, place: usize| {
+        stated.clone().or_else(|| family.map(|tags| tags[place].to_owned()))
+    };
+    let tags = (tag(&stated.start, 0), tag(&stated.end, 1), tag(&stated.content, 2));
+    let (Some(start), Some(end), Some(content)) = tags else {
+        let file = encoder.file_name().map(|name| name.display().to_string()).unwrap_or_default();
+        return Err(format!(
+            "{file} makes vectors of images, and the tokens around an image are not known for this \
+             model: name them with `image_start`, `image_end` and `image_content` under [vision]"
+        ));
+    };
+    Ok(Some(Vision {
+        encoder_bytes: encoder.metadata().map_or(0, |metadata| metadata.len()),
+        encoder,
+        tags: ImageTags { start, end, content },
+        fill: stated.fill.unwrap_or(FILL),
+        normalise: stated.normalise,
+        image_tokens: stated.image_tokens,
+    }))
+}
+
+/// The encoder that is named, else the only network in the folder that nothing else is named for.
+fn encoder(folder: &Path, stated: &VisionSettings) -> Result<Option<PathBuf>, String> {
+    if let Some(named) = &stated.encoder {
+        let path = folder.join(named);
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        return Err(format!("no file {} in {}", named.display(), folder.display()));
+    }
+    let Ok(entries) = folder.read_dir() else { return Ok(None) };
+    let head = stated.pointer_head.as_ref().map(|head| folder.join(head));
+    let is_network = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|it| it.eq_ignore_ascii_case(ENCODER_EXTENSION)) && path.is_file()
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_network(path) && Some(path) != head.as_ref())
+        .collect();
+    found.sort_unstable();
+    match found.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let names = several.iter().filter_map(|path| path.file_name());
+            let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+            Err(format!(
+                "several networks ({}): name the one that sees with `encoder` under [vision]",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn family(names: &[&str]) -> Option<&'static [&'static str; 3]> {
+    let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+    let is_called =
+        |words: &[&str]| names.iter().any(|name| words.iter().all(|word| name.contains(word)));
+    FAMILIES.iter().find(|(words, _)| is_called(words)).map(|(_, tags)| tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::write(folder.path().join(file), "12345").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn families_are_known_by_their_names() {
+        let folder = folder(&["a.rkllm", "vision.rknn"]);
+        let start = |name: &str| {
+            let seen = vision(folder.path(), &VisionSettings::default(), &[name]);
+            seen.map(|seen| seen.unwrap().tags.start)
+        };
+        for (name, expected) in [
+            ("Qwen2.5-VL-3B_W8A8_RK3588", "<|vision_start|>"),
+            ("qwen3-vl-2b", "<|vision_start|>"),
+            ("InternVL3-1B", "<img>"),
+            ("MiniCPM-V-2_6", "<image>"),
+            ("DeepSeek-OCR-3B", ""),
+            ("dots.ocr", "<|img|>"),
+            ("SmolVLM-256M", "<fake_token_around_image>"),
+        ] {
+            assert_eq!(start(name).as_deref(), Ok(expected), "{name}");
+        }
+        assert!(start("demo").unwrap_err().contains("`image_start`"), "no family is guessed");
+    }
+
+    #[test]
+    fn what_is_stated_wins_and_stands_for_a_family() {
+        let folder = folder(&["a.rkllm", "vision.rknn"]);
+        let stated = VisionSettings {
+            start: Some("<s>".to_owned()),
+            end: Some(String::new()),
+            content: Some("<c>".to_owned()),
+            image_tokens: Some(64),
+            ..VisionSettings::default()
+        };
+        let seen = vision(folder.path(), &stated, &["Qwen3-VL"]).unwrap().unwrap();
+        let tags = ImageTags { start: "<s>".into(), end: String::new(), content: "<c>".into() };
+        assert_eq!((seen.tags, seen.fill, seen.image_tokens), (tags, FILL, Some(64)));
+        assert_eq!(seen.encoder_bytes, 5);
+    }
+
+    #[test]
+    fn one_network_is_the_encoder_and_several_have_to_be_told_apart() {
+        let stated = VisionSettings::default();
+        let names = ["qwen3-vl"];
+        let none = folder(&["a.rkllm"]);
+        assert_eq!(vision(none.path(), &stated, &names), Ok(None));
+        let two = folder(&["eye.rknn", "head.rknn"]);
+        let fault = vision(two.path(), &stated, &names).unwrap_err();
+        assert!(fault.starts_with("several networks (eye.rknn, head.rknn)"), "{fault}");
+        let pointer = VisionSettings { pointer_head: Some("head.rknn".into()), ..stated.clone() };
+        let seen = vision(two.path(), &pointer, &names).unwrap().unwrap();
+        assert_eq!(seen.encoder, two.path().join("eye.rknn"));
+        let named = VisionSettings { encoder: Some("nose.rknn".into()), ..stated };
+        let fault = vision(two.path(), &named, &names).unwrap_err();
+        assert!(fault.starts_with("no file nose.rknn in"), "{fault}");
+    }
+}

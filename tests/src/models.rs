@@ -21,6 +21,8 @@ pub struct ModelDir {
     eos_ids: Option<Vec<u32>>,
     /// In place of the tokenizer's own.
     template: Option<String>,
+    /// Width and number of the outputs of its encoder.
+    encoder: Option<(u32, u32)>,
 }
 
 impl ModelDir {
@@ -38,6 +40,7 @@ impl ModelDir {
             weights_name: format!("{name}.rkllm"),
             eos_ids: None,
             template: None,
+            encoder: None,
         }
     }
 
@@ -67,6 +70,14 @@ impl ModelDir {
     #[must_use]
     pub fn template(mut self, jinja: &str) -> Self {
         self.template = Some(jinja.to_owned());
+        self
+    }
+
+    /// Has it see: an encoder that makes of 16x16 pixels four vectors of `width` numbers in each of
+    /// its `outputs`, and a model that takes 16 numbers of each.
+    #[must_use]
+    pub fn seeing(mut self, width: u32, outputs: u32) -> Self {
+        self.encoder = Some((width, outputs));
         self
     }
 
@@ -103,6 +114,9 @@ impl ModelDir {
             fs::write(file, config.to_string()).unwrap();
         }
         fs::write(dir.join(&self.weights_name), self.weights_text()).unwrap();
+        if let Some((width, outputs)) = self.encoder {
+            fs::write(dir.join("vision.rknn"), encoder_text(width, outputs)).unwrap();
+        }
         if let Some(manifest) = &self.manifest {
             fs::write(dir.join("rkllama.toml"), manifest).unwrap();
         }
@@ -116,8 +130,26 @@ impl ModelDir {
             let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
             body.insert("eos_ids".into(), ids.into());
         }
+        if let Some((_, outputs)) = self.encoder {
+            let vision = format!(
+                "embedding_size = 16\n[vision]\nstart = '<|vision_start|>'\nend = '<|vision_end|>'\n\
+                 content = '<|image_pad|>'\nembedding_size = {}\n",
+                16 * outputs
+            );
+            body.extend(toml::from_str::<toml::Table>(&vision).unwrap());
+        }
         let script: toml::Table = toml::from_str(&self.script).unwrap();
         body.extend(script);
         format!("{header}\n{body}")
     }
+}
+
+fn encoder_text(width: u32, outputs: u32) -> String {
+    let output = format!("[[output]]\nname = 'layer'\ndims = [1, 4, {width}]\n");
+    let outputs = usize::try_from(outputs).unwrap();
+    format!(
+        "RKNN-MOCK 1\ntarget_platform = 'RK3588'\nrun_ms = 5\n[[input]]\nname = 'pixels'\n\
+         dims = [1, 16, 16, 3]\nfmt = 'NHWC'\ntype = 'float16'\n{}",
+        output.repeat(outputs)
+    )
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::circumstances::Circumstances;
 use crate::conversation::Conversation;
 use crate::faults::Faults;
-use crate::input::embed;
+use crate::input::{EMBEDDED, embed};
 use crate::language_model::Reader;
 use crate::latency::Latency;
 use crate::lora::Adapter;
@@ -75,6 +75,14 @@ impl Generation {
     }
 }
 
+/// What the model sees: a word for each image, the same for the same one.
+fn images_in(cells: &[u32]) -> Vec<String> {
+    let images = cells.chunk_by(|one, next| (one & EMBEDDED == 0) == (next & EMBEDDED == 0));
+    let images = images.filter(|run| run.first().is_some_and(|cell| cell & EMBEDDED != 0));
+    let hash = |run: &[u32]| run.iter().fold(0, |hash, cell| rng::mix(hash, u64::from(*cell)));
+    images.map(|run| format!("{:04x}", hash(run) & 0xffff)).collect()
+}
+
 impl Run<'_> {
     pub(crate) fn generation(&self, request: &Request, circumstances: Circumstances) -> Generation {
         let Circumstances { mut script, faults, latency } = circumstances;
@@ -113,7 +121,8 @@ impl Run<'_> {
         let conversation = Conversation::read(&prompt);
         if let Some(rule) = script.rules.iter().find(|rule| rule.fits(&conversation, &prompt)) {
             let begun = prompt.get(conversation.answer_at..).unwrap_or("");
-            generation.obey(rule, begun, &model.vocabulary);
+            let rule = rule.seeing(&images_in(context));
+            generation.obey(&rule, begun, &model.vocabulary);
         }
         generation
     }

@@ -40,7 +40,7 @@ pub(crate) struct Rule {
 
     /// Thought before the answer, in `<think>` tags.
     pub(crate) think: Option<String>,
-    /// The answer.
+    /// The answer; `{images}` in it becomes a word of four digits for each image that it is about.
     pub(crate) say: Option<String>,
     /// Say it this many times.
     pub(crate) repeat: Option<usize>,
@@ -169,6 +169,12 @@ impl Rule {
             && contains(prompt, &self.prompt_contains)
             && self.user_is.as_ref().is_none_or(|text| text.trim() == conversation.user.trim())
             && after_tool.is_none_or(|wanted| wanted == conversation.after_tool)
+    }
+
+    /// The same rule before these images, which stand for `{images}` in its answer.
+    pub(crate) fn seeing(&self, images: &[String]) -> Self {
+        let say = self.say.as_ref().map(|say| say.replace("{images}", &images.join(" and ")));
+        Self { say, ..self.clone() }
     }
 
     /// The text to say, given what the answer begins with already.

@@ -38,4 +38,5 @@ mod shutdown;
 mod store;
 mod surface;
 mod tokenizers;
+mod vision;
 mod walls;

@@ -1,0 +1,15 @@
+//! Hardware in the loop: scenarios that are written once against HTTP and run on the mock, at a URL
+//! or on a board.
+//!
+//! It knows the product by its public API alone, so that what passes here passes for clients.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod lab;
+pub mod report;
+pub mod run;
+pub mod samples;
+pub mod scenarios;
+pub mod server;
+pub mod ssh;
+pub mod target;

@@ -1,0 +1,196 @@
+//! The runner: `cargo run -p rkllama-hil -- --target mock`.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a command line tool speaks to its user")]
+
+use std::{net::TcpListener, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use rkllama_hil::{
+    api::{Api, Problem},
+    lab::Lab,
+    report,
+    run::{self, Run},
+    scenarios::{ALL, Scenario},
+    server::{Built, MockServer},
+    ssh::{Board, Places},
+    target::Target,
+};
+
+/// How long a tunnel to a board may take to stand.
+const TUNNEL_LOOKS_MAX: u32 = 100;
+
+/// Runs scenarios against a server and says what passed
+#[derive(Parser)]
+#[command(name = "rkllama-hil", version)]
+struct Args {
+    /// What to try: http://HOST:PORT, mock, or ssh:[user@]host
+    #[arg(long)]
+    target: Target,
+    /// Only these models of the target
+    #[arg(long, value_delimiter = ',')]
+    models: Vec<String>,
+    /// Only scenarios whose names contain one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Repeat the scenarios for this time, such as 90s, 30m or 1h
+    #[arg(long, value_parser = duration)]
+    soak: Option<Duration>,
+    /// The key that the server wants
+    #[arg(long, env = "RKLLAMA_API_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// The model that the pull scenario fetches
+    #[arg(long)]
+    pull: Option<String>,
+    /// The mock's release
+    #[arg(long, default_value = "1.3.0")]
+    release: String,
+    /// The server's executable, for the mock (this machine's) and for a board (arm64)
+    #[arg(long, env = "RKLLAMA_BIN", default_value = "target/debug/rkllama")]
+    executable: PathBuf,
+    /// The mock's libraries, one folder for each release
+    #[arg(long, env = "MOCK_NPU_LIBS", default_value = "target/mock")]
+    mock: PathBuf,
+    /// The mock's demo model
+    #[arg(long, default_value = "mock-npu/demo")]
+    demo: PathBuf,
+    /// The folder of models on the board
+    #[arg(long)]
+    board_models: Option<String>,
+    /// The runtime's library on the board
+    #[arg(long)]
+    board_runtime: Option<String>,
+    /// Folder for the reports: report.json, junit.xml, report.html, and a board's server.log
+    #[arg(long)]
+    reports: Option<PathBuf>,
+    /// An earlier report.json, to be compared with
+    #[arg(long)]
+    before: Option<PathBuf>,
+}
+
+fn duration(written: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{written}\" is no time such as 90s, 30m or 1h");
+    let unit = written.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = written[..written.len() - 1].parse().map_err(|_| wrong())?;
+    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let chosen: Vec<Scenario> = ALL
+        .iter()
+        .filter(|it| args.only.is_empty() || args.only.iter().any(|only| it.name.contains(only)))
+        .copied()
+        .collect();
+    if chosen.is_empty() {
+        bail!("--only leaves no scenario");
+    }
+    let run = match &args.target {
+        Target::Url(url) => at(&args, &chosen, url, None).await?,
+        Target::Mock => on_mock(&args, &chosen).await?,
+        Target::Ssh(host) => on_board(&args, &chosen, host).await?,
+    };
+    write_reports(&args, &run)?;
+    for (model, (first, last)) in run::drift(&run.figures) {
+        println!("{model}: {first:.1} ms to the first token at first, {last:.1} ms at last");
+    }
+    println!("{}", run.summary());
+    Ok(if run.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn at(
+    args: &Args,
+    chosen: &[Scenario],
+    url: &str,
+    board: Option<&Board>,
+) -> anyhow::Result<Run> {
+    let plain = |problem: Problem| match problem {
+        Problem::Failed(why) | Problem::Skipped(why) => anyhow::anyhow!("{url}: {why}"),
+    };
+    let api = Api::new(url, args.key.clone()).map_err(plain)?;
+    let scripted = args.target == Target::Mock;
+    let mut lab = Lab::open(api, &args.models, scripted).await.map_err(plain)?;
+    lab.pull.clone_from(&args.pull);
+    let health = lab.api.get("/health").await.and_then(|it| it.good()).map_err(plain)?;
+    let mut run =
+        run::run(&lab, chosen, args.soak, board, |it| println!("{}", report::line(it))).await;
+    run.target = match &args.target {
+        Target::Url(url) => url.clone(),
+        Target::Mock => format!("mock {}", args.release),
+        Target::Ssh(host) => format!("ssh:{host}"),
+    };
+    run.version = health["version"].as_str().unwrap_or("unknown").to_owned();
+    Ok(run)
+}
+
+async fn on_mock(args: &Args, chosen: &[Scenario]) -> anyhow::Result<Run> {
+    let built = Built {
+        executable: args.executable.clone(),
+        mock: args.mock.clone(),
+        demo: args.demo.clone(),
+    };
+    let server = MockServer::start(&built, &args.release)?;
+    let run = at(args, chosen, &server.url, None).await?;
+    if !run.is_good() {
+        println!("--- the server's log ---\n{}--- end ---", server.log());
+    }
+    Ok(run)
+}
+
+async fn on_board(args: &Args, chosen: &[Scenario], host: &str) -> anyhow::Result<Run> {
+    let places = Places { models: args.board_models.clone(), runtime: args.board_runtime.clone() };
+    let board = Board::prepare(host, &args.executable, places).await?;
+    // Whatever comes of it, the board is left as it was.
+    let run = through_tunnel(args, chosen, &board).await;
+    let log = board.log().await;
+    board.clean().await?;
+    if let (Some(folder), Ok(log)) = (&args.reports, log) {
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("server.log"), log)?;
+    }
+    run
+}
+
+async fn through_tunnel(args: &Args, chosen: &[Scenario], board: &Board) -> anyhow::Result<Run> {
+    let address = board.start().await?;
+    // Free a moment ago: ssh says so itself should it be taken meanwhile.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut tunnel = board.tunnel(port, &address)?;
+    let url = format!("http://127.0.0.1:{port}");
+    let api = Api::new(&url, None).map_err(|it| anyhow::anyhow!("{it:?}"))?;
+    let mut looks = 0;
+    while api.get("/health").await.is_err() {
+        looks += 1;
+        if tunnel.try_wait()?.is_some() || looks > TUNNEL_LOOKS_MAX {
+            bail!("no tunnel to {address} of the board");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut run = at(args, chosen, &url, Some(board)).await?;
+    run.doctor = serde_json::from_str(&board.doctor().await?).ok();
+    Ok(run)
+}
+
+fn write_reports(args: &Args, run: &Run) -> anyhow::Result<()> {
+    let Some(folder) = &args.reports else { return Ok(()) };
+    let before = match &args.before {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            Some(serde_json::from_str::<Run>(&text).context("no report of ours")?)
+        }
+        None => None,
+    };
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(run)?)?;
+    std::fs::write(folder.join("junit.xml"), report::junit(run)?)?;
+    std::fs::write(folder.join("report.html"), report::html(run, before.as_ref()))?;
+    Ok(())
+}

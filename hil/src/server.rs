@@ -1,0 +1,117 @@
+//! A server of our own on the mock, with a script whose words the scenarios know.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+/// The words of the scenarios' questions. Anything else is answered by the mock's language model.
+const SCRIPT: &str = r#"
+[[rule]]
+user_contains = "Say hello."
+say = "Hello from the board."
+
+[[rule]]
+user_contains = "Count on and on."
+say = "one two three "
+no_eos = true
+"#;
+
+/// Its models, each with what its manifest says besides the demo's files.
+const MODELS: [(&str, &str); 4] =
+    [("demo", ""), ("second", ""), ("vectors", "type = 'embed'\n"), ("judge", "type = 'rerank'\n")];
+
+/// Where the executable and the mock's libraries lie.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The server's executable.
+    pub executable: PathBuf,
+    /// The folder with one folder for each release of the mock.
+    pub mock: PathBuf,
+    /// The mock's demo model.
+    pub demo: PathBuf,
+}
+
+/// A server on the mock; it ends when dropped.
+#[derive(Debug)]
+pub struct MockServer {
+    child: Child,
+    dir: TempDir,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl MockServer {
+    /// Starts it with the runtime of a release.
+    ///
+    /// # Errors
+    /// Something is not built, or the server ended at once.
+    pub fn start(built: &Built, release: &str) -> anyhow::Result<Self> {
+        let dir = TempDir::new()?;
+        for (name, manifest) in MODELS {
+            write_model(&built.demo, &dir.path().join("models").join(name), manifest)?;
+        }
+        std::fs::write(dir.path().join("config.toml"), "")?;
+        let library = built.mock.join(release).join("librkllmrt.so");
+        if !library.exists() {
+            bail!("{} is not there: `ci/mock` builds it", library.display());
+        }
+        let log = std::fs::File::create(dir.path().join("log"))?;
+        let mut child = Command::new(&built.executable)
+            .env_clear()
+            .env("HOME", dir.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("MOCK_NPU_SCRIPT", SCRIPT)
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(dir.path().join("config.toml"))
+            .arg("--models")
+            .arg(dir.path().join("models"))
+            .arg("--runtime")
+            .arg(library)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", built.executable.display()))?;
+        let output = child.stdout.take().context("no output")?;
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let url =
+            lines.find_map(|it| it.split_once("listening on ").map(|(_, url)| url.to_owned()));
+        let mut server = Self { child, dir, url: String::new() };
+        let Some(url) = url else {
+            bail!("the server ended at once:\n{}", server.log());
+        };
+        server.url = url.trim().to_owned();
+        thread::spawn(move || lines.for_each(drop));
+        Ok(server)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for MockServer {
+    fn drop(&mut self) {
+        // Workers end with the socket to their server.
+        if self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn write_model(demo: &Path, folder: &Path, manifest: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for file in ["demo.rkllm", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(demo.join(file), folder.join(file))
+            .with_context(|| format!("cannot copy {}", demo.join(file).display()))?;
+    }
+    let written = std::fs::read_to_string(demo.join("rkllama.toml"))?;
+    Ok(std::fs::write(folder.join("rkllama.toml"), format!("{written}{manifest}"))?)
+}

@@ -42,7 +42,8 @@ async fn server(chat: ResponseTemplate) -> MockServer {
     answering(&server, "/v1/chat/completions", chat).await;
     let metrics = "llamacpp:requests_processing 0\n";
     answering(&server, "/metrics", ResponseTemplate::new(200).set_body_string(metrics)).await;
-    let same = json!({"data": [{"embedding": [1, 0]}, {"embedding": [1, 0]}, {"embedding": [1, 0]}]});
+    let same =
+        json!({"data": [{"embedding": [1, 0]}, {"embedding": [1, 0]}, {"embedding": [1, 0]}]});
     answering(&server, "/v1/embeddings", ResponseTemplate::new(200).set_body_json(same)).await;
     server
 }

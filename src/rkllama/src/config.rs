@@ -66,6 +66,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) saved_prompts: SavedPrompts,
     pub(crate) kept_responses: KeptResponses,
+    pub(crate) images: Images,
     pub(crate) board: Board,
     pub(crate) hub: HubSection,
     /// What the built-in profiles of runtime releases cannot know.
@@ -174,6 +175,36 @@ impl Default for KeptResponses {
     }
 }
 
+/// Images in questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Images {
+    /// Whether images may be given as `http` and `https` addresses, which this server then asks for:
+    /// of public addresses only.
+    pub(crate) allow_urls: bool,
+    /// Largest image, in bytes.
+    pub(crate) bytes_max: usize,
+    /// Largest image, in pixels.
+    pub(crate) pixels_max: u64,
+    /// Time to fetch an image from its address, in seconds.
+    pub(crate) timeout_s: u64,
+    /// Redirects that an address may have.
+    pub(crate) redirects_max: usize,
+}
+
+impl Default for Images {
+    /// 20 MiB and 40 megapixels: a photograph of a good phone.
+    fn default() -> Self {
+        Self {
+            allow_urls: false,
+            bytes_max: 20 << 20,
+            pixels_max: 40_000_000,
+            timeout_s: 20,
+            redirects_max: 3,
+        }
+    }
+}
+
 /// How the board is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -277,6 +308,7 @@ impl Config {
             limits: Limits::default(),
             saved_prompts: SavedPrompts::default(),
             kept_responses: KeptResponses::default(),
+            images: Images::default(),
             board: Board::default(),
             hub: HubSection::default(),
             runtime_profiles: RuntimeProfiles::default(),

@@ -1,4 +1,5 @@
 //! Against what OpenCV, Pillow and NumPy make of the same images: `golden/generate.py`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 use std::{fs, path::PathBuf};
 

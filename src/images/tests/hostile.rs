@@ -1,4 +1,5 @@
 //! Files that are broken, lie about themselves or were made to hurt.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 use std::{fs, path::PathBuf};
 

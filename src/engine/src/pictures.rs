@@ -71,13 +71,12 @@ pub(crate) async fn take(
         let bytes = match &image.source {
             ImageSource::Bytes(bytes) => bytes.clone(),
             ImageSource::Url(url) => match &pictures.fetch {
-                Some(fetch) => fetch
-                    .fetch(url.clone())
-                    .await
-                    .map_err(|reason| refused(&image, format!("cannot be fetched: {reason}")))?,
+                Some(fetch) => {
+                    fetch.fetch(url.clone()).await.map_err(|reason| refused(&image, reason))?
+                }
                 None => {
-                    let reason = "is an address, and this server fetches no images: send the image \
-                                  itself, as a data URL (images.allow_urls lets it fetch them)";
+                    let reason = "is given as an address, which this server does not fetch: send it \
+                                  as a data URL";
                     return Err(refused(&image, reason.to_owned()));
                 }
             },

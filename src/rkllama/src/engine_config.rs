@@ -3,12 +3,17 @@
 use std::{env, fs, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use rkllama_core::Model;
-use rkllama_engine::{EngineConfig, MemoryBudget, SavedPromptsConfig, WorkerCommand};
+use rkllama_core::{ImageFetch, Model};
+use rkllama_engine::{EngineConfig, MemoryBudget, Pictures, SavedPromptsConfig, WorkerCommand};
 use rkllama_http::Limits;
 use rkllama_openapi::KeptLimits;
 
-use crate::{board::Cpus, config::Config, worker};
+use crate::{
+    board::Cpus,
+    config::{Config, Images},
+    image_fetch::ImageFetcher,
+    worker,
+};
 
 /// How workers are started: this executable, on these CPUs. To be asked once: the answer is another
 /// one when the file has been replaced.
@@ -58,8 +63,20 @@ pub(crate) fn engine_config(
         abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
         reload_for_sampling: config.reload_for_sampling,
         repetition_tokens_max: limits.repetition_tokens_max,
+        pictures: pictures(&config.images),
         saved_prompts: saved_prompts(config),
         ..EngineConfig::new(worker)
+    }
+}
+
+/// What images may be. Without TLS none is fetched, and all else goes on.
+fn pictures(images: &Images) -> Pictures {
+    let fetcher = ImageFetcher::new(images.clone())
+        .inspect_err(|error| tracing::warn!(%error, "images cannot be fetched by their addresses"));
+    Pictures {
+        bytes_max: images.bytes_max,
+        pixels_max: images.pixels_max,
+        fetch: fetcher.ok().map(|fetcher| Arc::new(fetcher) as Arc<dyn ImageFetch>),
     }
 }
 

@@ -23,6 +23,8 @@ use reqwest_tls::{
     redirect::Policy,
 };
 
+use rkllama_core::{Fetching, ImageFetch};
+
 use crate::config::Images;
 
 /// Why an image could not be fetched: the end of a sentence that begins with the image. Says nothing
@@ -56,6 +58,16 @@ pub(crate) struct ImageFetcher {
     http: Client,
     permits: Permits,
     limits: Images,
+}
+
+impl ImageFetch for ImageFetcher {
+    fn fetch(&self, url: String) -> Fetching {
+        let fetcher = self.clone();
+        Box::pin(async move {
+            // Its own, which takes the address and not the text.
+            Self::fetch(&fetcher, &url).await.map_err(|error| error.to_string())
+        })
+    }
 }
 
 impl ImageFetcher {

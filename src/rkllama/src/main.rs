@@ -11,10 +11,6 @@ mod config;
 mod doctor;
 mod engine_config;
 mod hub;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "asked by the engine with the first model that takes images")
-)]
 mod image_fetch;
 mod keys;
 mod listen;

@@ -197,7 +197,7 @@ async fn images_that_cannot_be_used_are_refused_by_field_before_anything_is_load
     let url = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
     let cut = picture(1, 2, 3);
     for (image, words) in [
-        (url("https://example.org/a.png"), "fetches no images"),
+        (url("https://example.org/a.png"), "which this server does not fetch"),
         (url("ftp://example.org/a.png"), "is neither a data URL nor an address of http or https"),
         (url("data:image/png;base64,!!!!"), "is no valid base64"),
         (url("data:image/png;base64,aGVsbG8="), "is not a JPEG, PNG, WebP, GIF or BMP image"),

@@ -199,7 +199,9 @@ unsafe extern "C" fn set_core_mask(_: Context, mask: i32) -> i32 {
 
 unsafe extern "C" fn destroy(context: Context) -> i32 {
     CONTEXTS.set(CONTEXTS.get() - 1);
+    // SAFETY: one that `init` has given.
+    let loaded = std::ptr::from_mut(unsafe { loaded(context) });
     // SAFETY: from `init`, and the caller's last use.
-    drop(unsafe { Box::from_raw(std::ptr::from_mut(loaded(context))) });
+    drop(unsafe { Box::from_raw(loaded) });
     0
 }

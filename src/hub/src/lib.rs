@@ -8,6 +8,7 @@
 //! dropped, and the token goes to the hub alone, not to where it sends its clients for content.
 #![forbid(unsafe_code)]
 
+mod address;
 mod attempts;
 mod config;
 mod disk;
@@ -18,6 +19,7 @@ mod part;
 mod repository;
 mod transfer;
 
+pub use address::fetch_address;
 pub use config::{HubConfig, Patience};
 pub use error::HubError;
 pub use hub::Hub;

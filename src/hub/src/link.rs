@@ -32,6 +32,13 @@ pub(crate) struct Question {
     page: String,
 }
 
+impl Question {
+    /// For what lies at an address.
+    pub(crate) fn at(url: &str) -> Self {
+        Self { url: url.to_owned(), what: url.to_owned(), page: url.to_owned() }
+    }
+}
+
 /// What comes of it.
 pub(crate) struct Answer<Body> {
     /// Where in the file the body begins.

@@ -77,6 +77,11 @@ pub(crate) enum Command {
     ///
     /// Needs no server; one that runs sees them within seconds.
     Adopt(AdoptArgs),
+    /// Get the vendor's runtime library, which is not part of rkllama.
+    Runtime {
+        #[command(subcommand)]
+        command: RuntimeCommand,
+    },
     /// Print the configuration as `serve` would have it, without secrets.
     Config(ServeArgs),
     /// Print a script that makes a shell complete this command line.
@@ -92,6 +97,37 @@ pub(crate) enum Command {
     },
     /// Print the API document (OpenAPI, JSON).
     Openapi,
+}
+
+/// What to do about the vendor's library.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeCommand {
+    /// Fetch a release of the vendor's library and put it where `serve` finds it.
+    ///
+    /// Releases lie side by side. What comes is compared with its SHA-256: the one given, else the one
+    /// that is known of the release. Where there is neither, it is printed and nothing is installed,
+    /// unless --trust says so.
+    Fetch(FetchArgs),
+}
+
+/// Which library, from where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FetchArgs {
+    /// The release, such as 1.3.1 [default: the newest whose SHA-256 is known; with --from what comes]
+    pub(crate) version: Option<String>,
+    /// The file's address [default: the vendor's repository]
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Option<String>,
+    /// What the file's SHA-256 must be, 64 hexadecimal digits
+    #[arg(long, value_name = "H")]
+    pub(crate) sha256: Option<String>,
+    /// Install a file of which no SHA-256 is known
+    #[arg(long)]
+    pub(crate) trust: bool,
+    /// Folder for releases [default: /var/lib/rkllama/runtimes for root, else
+    /// $XDG_DATA_HOME/rkllama/runtimes]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: Option<PathBuf>,
 }
 
 /// The server to talk to.

@@ -17,6 +17,7 @@ mod listen;
 mod log;
 mod ollama_env;
 mod reload;
+mod runtime_fetch;
 mod runtime_profiles;
 mod runtimes;
 mod serve;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, RuntimeCommand};
 
 fn main() -> ExitCode {
     // Before the command line's parser, whose pages would count once more for each loaded model.
@@ -53,6 +54,9 @@ fn for_people() -> anyhow::Result<ExitCode> {
         Command::Stop(args) => client::stop(&args).map(done),
         Command::Bench(args) => client::bench(&args).map(done),
         Command::Adopt(args) => cli::adopt(&args),
+        Command::Runtime { command: RuntimeCommand::Fetch(args) } => {
+            runtime_fetch::fetch(&args).map(done)
+        }
         Command::Config(args) => cli::settings(&args).map(done),
         Command::Completions { shell } => cli::completions(shell).map(done),
         Command::Man { dir } => cli::man(dir.as_deref()).map(done),

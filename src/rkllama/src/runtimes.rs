@@ -24,10 +24,12 @@ use crate::{
 };
 
 /// The name under which the vendor ships it.
-const FILE_NAME: &str = "librkllmrt.so";
+pub(crate) const FILE_NAME: &str = "librkllmrt.so";
+/// Where root's releases lie side by side, for every user of the machine.
+pub(crate) const SYSTEM_FOLDER: &str = "/var/lib/rkllama/runtimes";
 /// Where installers put it.
 const USUAL_FOLDERS: [&str; 4] =
-    ["/usr/lib", "/usr/local/lib", "/usr/lib/aarch64-linux-gnu", "/var/lib/rkllama/runtimes"];
+    ["/usr/lib", "/usr/local/lib", "/usr/lib/aarch64-linux-gnu", SYSTEM_FOLDER];
 
 /// What was found where.
 #[derive(Debug, Default)]
@@ -121,7 +123,8 @@ impl Libraries {
             reasons.push(format!("no {FILE_NAME} in {}", places.join(", ")));
         }
         format!(
-            "no usable RKLLM runtime: {}. Install the vendor's library or name it with --runtime",
+            "no usable RKLLM runtime: {}. Get the vendor's library with \
+             `rkllama runtime fetch`, or name it with --runtime",
             reasons.join("; ")
         )
     }
@@ -174,8 +177,15 @@ impl Runtimes for Libraries {
 }
 
 fn usual_folders() -> Vec<PathBuf> {
-    let own = config::data_home().join("rkllama/runtimes");
-    [own].into_iter().chain(USUAL_FOLDERS.map(PathBuf::from)).collect()
+    let own = own_folder();
+    // The service's own folder is the system's.
+    let others = USUAL_FOLDERS.map(PathBuf::from).into_iter().filter(|folder| *folder != own);
+    [own.clone()].into_iter().chain(others).collect()
+}
+
+/// Where this user's releases lie side by side.
+pub(crate) fn own_folder() -> PathBuf {
+    config::data_home().join("rkllama/runtimes")
 }
 
 /// The libraries in a folder and one folder below it, where releases lie side by side.

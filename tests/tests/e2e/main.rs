@@ -33,6 +33,7 @@ mod rerank;
 mod residency;
 mod responses;
 mod runtime_choice;
+mod runtime_fetch;
 mod runtimes;
 mod shutdown;
 mod store;

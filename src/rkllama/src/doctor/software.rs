@@ -40,7 +40,7 @@ fn runtimes(board: &Board, libraries: &Libraries) -> Vec<Check> {
     if libraries.usable().is_empty() {
         let check = Check::fail(CHECK, "none that can be used", libraries.nothing_usable());
         return vec![check.mend(match board.is_rockchip() {
-            true => "sudo install -m 644 librkllmrt.so /usr/lib/",
+            true => "sudo rkllama runtime fetch",
             false => "rkllama serve --runtime /path/to/librkllmrt.so",
         })];
     }

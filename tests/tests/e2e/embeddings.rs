@@ -149,6 +149,18 @@ async fn a_runtime_without_a_hidden_layer_is_told_apart() {
     assert_eq!(server.trace().calls("rkllm_run"), 0);
 }
 
+#[tokio::test]
+async fn a_text_gives_the_same_vector_every_time() {
+    for version in ["1.2.3", "1.3.0"] {
+        let model = ModelDir::demo("demo").toolkit("1.2.1");
+        let server = ServerSetup::new().mock(version).model(&model).start();
+        let first = vectors(&server, json!([NEAR[0], FAR, NEAR[0]])).await;
+        assert_eq!(first[0], first[2], "{version}");
+        assert_ne!(first[0], first[1], "{version}");
+        assert_eq!(vectors(&server, json!([NEAR[0]])).await[0], first[0], "{version}");
+    }
+}
+
 /// Chats around it say what they always say, and go on in their own conversation.
 #[tokio::test]
 async fn a_chat_before_and_after_is_untouched() {

@@ -132,7 +132,8 @@ async fn refusals() {
             .to_owned(),
     ];
     let blocks = [
-        r#"{"type": "image", "source": {"type": "base64", "data": "AAAA"}}"#,
+        r#"{"type": "image", "source": {"type": "base64", "data": "AA*A"}}"#,
+        r#"{"type": "image", "source": {"type": "file"}}"#,
         r#"{"type": "document", "source": {"type": "url"}}"#,
         r#"{"type": "tool_result"}"#,
         r#"{"type": "tool_use", "id": "x", "name": "f"}"#,

@@ -320,8 +320,6 @@ async fn every_ignored_field_is_named_and_every_refused_one_refused() {
         "messages[].function_call":
             {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
         "messages[].audio": {"messages": [{"role": "assistant", "audio": {"id": "a"}}]},
-        "messages[].content[].image_url":
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
         "messages[].content[].input_audio":
             {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
         "messages[].content[].file":

@@ -259,5 +259,5 @@ async fn a_model_that_sees_begins_in_the_second_domain() {
     seen(&server, &[part(&picture(1, 2, 3))]).await;
     let inits = server.trace().args("rkllm_init");
     assert!(!inits.is_empty());
-    assert!(inits.iter().all(|init| init["base_domain_id"] == 1), "{inits:?}");
+    assert!(inits.iter().all(|init| init["param"]["base_domain_id"] == 1), "{inits:?}");
 }

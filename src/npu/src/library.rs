@@ -68,7 +68,11 @@ impl Library {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let inspection = inspect(path)?;
         buffer_stdout_by_line();
-        let library = load(path)?;
+        let refused = |words: String| OpenError::Loader { path: path.to_owned(), words };
+        // A bare name would be looked for in the system's folders instead of here.
+        let place = path::absolute(path).map_err(|err| refused(err.to_string()))?;
+        // SAFETY: it has been checked to be a release whose constructors are known to be harmless.
+        let library = unsafe { load_for_good(&place) }.map_err(refused)?;
         let group = inspection.profile.group;
         // SAFETY: the bytes named the release, and the profile gave the release's group.
         let table = unsafe { Table::load(&library, group) }
@@ -119,20 +123,22 @@ fn check_layout(inspection: &Inspection, found: Layout) -> Result<(), OpenError>
     }
 }
 
-/// Loads and forgets to unload.
-fn load(path: &Path) -> Result<ManuallyDrop<libloading::Library>, OpenError> {
-    let refused = |words: String| OpenError::Loader { path: path.to_owned(), words };
-    // A bare name would be looked for in the system's folders instead of here.
-    let path = path::absolute(path).map_err(|err| refused(err.to_string()))?;
-    // SAFETY: this runs the library's constructors, in a process that exists for this library alone
-    // and has checked that it is a release whose constructors are known to be harmless.
-    let library = unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|err| refused(words(&err)))?;
-    Ok(ManuallyDrop::new(library.into()))
+/// Loads a library of this name for good: it starts threads of its own, and unloading would pull the
+/// code from under them. A bare name is looked for in the system's folders. Fails in the loader's words.
+///
+/// # Safety
+/// The library is the vendor's, in a process that exists for such libraries alone: its constructors
+/// run.
+pub(crate) unsafe fn load_for_good(
+    name: &Path,
+) -> Result<ManuallyDrop<libloading::Library>, String> {
+    // SAFETY: the caller's promise.
+    let library = unsafe { unix::Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) };
+    Ok(ManuallyDrop::new(library.map_err(|err| words(&err))?.into()))
 }
 
 /// The loader's own words, which libloading keeps behind a general sentence.
-fn words(err: &libloading::Error) -> String {
+pub(crate) fn words(err: &libloading::Error) -> String {
     err.source().map_or_else(|| err.to_string(), ToString::to_string)
 }
 

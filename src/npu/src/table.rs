@@ -96,7 +96,7 @@ impl Table {
 ///
 /// # Safety
 /// The library's function `name` has the signature `T`.
-unsafe fn symbol<T: Copy>(
+pub(crate) unsafe fn symbol<T: Copy>(
     library: &libloading::Library,
     name: &str,
 ) -> Result<T, libloading::Error> {

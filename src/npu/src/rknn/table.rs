@@ -1,15 +1,15 @@
 //! The functions of `librknnrt` that are used, as a table of pointers, and the library that fills it.
 
 use std::{
-    error::Error as _,
     ffi::c_void,
-    mem::ManuallyDrop,
     path::{self, Path, PathBuf},
 };
 
-use libloading::os::unix::{self, RTLD_LOCAL, RTLD_NOW};
-
 use super::raw::{Context, Input, Output};
+use crate::{
+    library::{load_for_good, words},
+    table::symbol,
+};
 
 /// The library's name, where no path to it is known.
 const NAME: &str = "librknnrt.so";
@@ -51,7 +51,7 @@ pub struct RknnOpenError {
     words: String,
 }
 
-/// The vendor's library, loaded into this process to its end: it has threads of its own.
+/// The vendor's library, loaded into this process to its end.
 #[derive(Clone, Copy)]
 pub struct RknnLibrary {
     table: Table,
@@ -77,17 +77,11 @@ impl RknnLibrary {
     /// # Errors
     /// [`RknnOpenError`], in the loader's words.
     pub fn open(path: &Path) -> Result<Self, RknnOpenError> {
-        let refused = |err: libloading::Error| RknnOpenError {
-            path: path.to_owned(),
-            words: err.source().map_or_else(|| err.to_string(), ToString::to_string),
-        };
-        // SAFETY: this runs the library's constructors, in a process that exists for the vendor's
-        // libraries alone.
-        let library = unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-        let library: ManuallyDrop<libloading::Library> =
-            ManuallyDrop::new(library.map_err(refused)?.into());
+        let refused = |words: String| RknnOpenError { path: path.to_owned(), words };
+        // SAFETY: it is opened in the worker's process only, beside the other one of the vendor's.
+        let library = unsafe { load_for_good(path) }.map_err(refused)?;
         // SAFETY: the functions have had these signatures in all releases.
-        let table = unsafe { Table::load(&library) }.map_err(refused)?;
+        let table = unsafe { Table::load(&library) }.map_err(|err| refused(words(&err)))?;
         Ok(Self { table })
     }
 
@@ -127,17 +121,4 @@ impl Table {
             set_core_mask: unsafe { symbol(library, "rknn_set_core_mask") }.ok(),
         })
     }
-}
-
-/// Looks one function up.
-///
-/// # Safety
-/// The library's function `name` has the signature `T`.
-unsafe fn symbol<T: Copy>(
-    library: &libloading::Library,
-    name: &str,
-) -> Result<T, libloading::Error> {
-    // SAFETY: the caller's promise. The pointer outlives the library: it is never unloaded.
-    let found = unsafe { library.get::<T>(name) }?;
-    Ok(*found)
 }

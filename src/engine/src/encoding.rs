@@ -69,7 +69,9 @@ pub(crate) fn encode(
     let calls = free_calls(codec, &chat)?;
     let chat = if grammar.is_some() { instructed(chat, format) } else { chat };
     let mut prompt = codec.prompt(&chat, None, tokens_max).map_err(of_text)?;
-    prompt.encoded = behind(preface, prompt.encoded);
+    if prompt.pictured.is_none() {
+        prompt.encoded = behind(preface, prompt.encoded);
+    }
     let shared_prefix = match &prompt.encoded {
         // Images are no part of what is saved.
         Encoded::Whole(_) if !chat.preface.is_empty() || prompt.pictured.is_some() => None,

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use rkllama_core::{Chat, EngineError, Image, ImageFetch, ImageSource, Message};
 use rkllama_images::{Limits, decode};
 use rkllama_protocol as protocol;
+use rkllama_text::image_place;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, task::spawn_blocking};
-
-use crate::steering::TOKEN_UNKNOWN;
 
 /// Images of one conversation. Each takes a second or more of the NPU and hundreds of tokens.
 const IMAGES_MAX: usize = 32;
@@ -117,8 +116,7 @@ fn refused(image: &Image, reason: String) -> EngineError {
 pub(crate) fn expanded(tokens: &[i32], images: &[protocol::Image], image_tokens: u32) -> Vec<i32> {
     let mut all = Vec::with_capacity(tokens.len());
     for &token in tokens {
-        let place = usize::try_from(i64::from(TOKEN_UNKNOWN) - 1 - i64::from(token)).ok();
-        match place.and_then(|place| images.get(place)) {
+        match image_place(token).and_then(|place| images.get(place)) {
             Some(image) => all.extend((0..image_tokens).map(|at| id(&image.digest, at))),
             None => all.push(token),
         }
@@ -143,6 +141,7 @@ mod tests {
     use rkllama_text::image_placeholder;
 
     use super::*;
+    use crate::steering::TOKEN_UNKNOWN;
 
     fn image(of: u8) -> protocol::Image {
         protocol::Image { digest: [of; 32], bytes: Vec::new() }

@@ -33,7 +33,7 @@ pub use answer::AnswerParser;
 pub use capabilities::{Capabilities, Formats};
 pub use codec::{ChatPrompt, Codec, Encoded, Rendered};
 pub use error::TextError;
-pub use pictured::{image_placeholder, without_marks};
+pub use pictured::{image_place, image_placeholder, without_marks};
 pub use reasoning::ReasoningFormat;
 pub use stop::{Passed, StopStrings};
 pub use template::{RenderOptions, check_template};

@@ -25,9 +25,14 @@ pub const fn image_placeholder(place: usize) -> i32 {
     -2 - place
 }
 
+/// The place of the image for which this id stands, if it is such a one.
+pub fn image_place(id: i32) -> Option<usize> {
+    usize::try_from(-2 - i64::from(id)).ok()
+}
+
 impl Codec {
-    /// A rendered conversation with images as a text, and as tokens with one
-    /// [`image_placeholder`] for each image, the tokens around it beside it.
+    /// A rendered conversation with images as a text, behind the text of its preface, and as tokens with
+    /// one [`image_placeholder`] for each image, the tokens around it beside it.
     ///
     /// # Errors
     /// [`TextError::Template`] where the template left an image out; else as [`Codec::encode`].
@@ -45,7 +50,9 @@ impl Codec {
             let reason = "the template leaves out an image".to_owned();
             return Err(TextError::Template { reason });
         }
-        let mut tokens = Vec::new();
+        // The runtime is given one text and no tokens in front of it.
+        let preface = without_marks(&self.text_of(&chat.preface)?);
+        let mut tokens = self.ids_of_parts(&[(false, &preface)])?;
         for (place, part) in parts.iter().enumerate() {
             if place > 0 {
                 tokens.extend(self.ids_of_parts(&[(false, &tags.start)])?);
@@ -57,7 +64,7 @@ impl Codec {
                 too_long @ Encoded::TooLong { .. } => return Ok((String::new(), too_long)),
             }
         }
-        Ok((parts.join(IMAGE), Encoded::Whole(tokens)))
+        Ok((preface + &parts.join(IMAGE), Encoded::Whole(tokens)))
     }
 }
 

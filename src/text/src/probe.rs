@@ -11,6 +11,7 @@ use crate::{
     template::{ChatTemplate, ToolsIn, Traits},
 };
 
+const WORD: &str = "rkllama_probe_word";
 const TOOL: &str = "rkllama_probe_tool";
 const KEY: &str = "rkllama_probe_key";
 const VALUE: &str = "rkllama_probe_value";
@@ -20,6 +21,16 @@ const RESULT: &str = "rkllama_probe_result";
 pub(crate) fn try_out(template: &mut ChatTemplate) {
     let options = RenderOptions::default();
     let mut traits = Traits::default();
+
+    let says = |template: &ChatTemplate| {
+        let chat = Chat::new(vec![Message::new(Role::User, WORD)]);
+        template.render_once(&chat, &options).is_ok_and(|text| text.contains(WORD))
+    };
+    if !says(template) {
+        template.set_traits(Traits { content_in_parts: true, ..traits });
+        traits.content_in_parts = says(template);
+        template.set_traits(traits);
+    }
 
     let switched = [true, false].map(|thinking| {
         let chat = Chat { thinking: Some(thinking), ..question() };

@@ -55,6 +55,9 @@ impl Default for RenderOptions {
 /// What a template does with tools, learnt by trying it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traits {
+    /// Whether it takes what is said in typed parts and loses a plain text, as those of some models that
+    /// see do.
+    pub(crate) content_in_parts: bool,
     /// Where it takes the tools from, if it writes them down.
     pub(crate) tools: Option<ToolsIn>,
     /// Whether it writes down earlier calls and their results.
@@ -276,8 +279,15 @@ impl ChatTemplate {
             Role::Developer if !self.mentions("developer") => Role::System,
             role => role,
         };
+        let content: Value = match self.traits.content_in_parts {
+            false => message.content.as_str().into(),
+            true => {
+                let part = [("type", "text"), ("text", message.content.as_str())];
+                Value::from(vec![Value::from_pairs(part)])
+            }
+        };
         let mut fields: Vec<(&str, Value)> =
-            vec![("role", role.as_str().into()), ("content", message.content.as_str().into())];
+            vec![("role", role.as_str().into()), ("content", content)];
         let call = message.tool_call_id.as_deref().and_then(|id| call_of(all, id));
         // Templates that write the name of a result's function read it here.
         if let Some(name) = message.name.as_ref().or(call.map(|call| &call.name)) {

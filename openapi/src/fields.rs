@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
-    ContentPartType, CreateResponse, EmbeddingRequest, Modality, Nullable, StreamOptions,
-    StructuredOutputs, TruncationMode,
+    ContentPartType, CreateResponse, EmbeddingRequest, MessageContent, Modality, Nullable,
+    StreamOptions, StructuredOutputs, TruncationMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -226,6 +226,11 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
         "deprecated form of `tools`",
     ),
     ignored("function_call", |r| r.function_call.is_some(), "deprecated form of `tool_choice`"),
+    ignored(
+        "messages[].content[].image_url.detail",
+        asks_for_detail,
+        "other than `auto`; a model sees every image in its encoder's size",
+    ),
 ];
 
 /// The fields of a request for embeddings.
@@ -360,7 +365,8 @@ const PART: &[Field<ContentPart>] = &[
     honoured("type", "text, refusal, image_url, input_audio, file"),
     honoured("text", "texts are joined with a line feed"),
     honoured("refusal", "as text"),
-    honoured("image_url", "of models that see; `detail` has no effect"),
+    honoured("image_url", "of models that see"),
+    honoured("image_url.url", "a data URL; an address where `images.allow_urls` allows it"),
     refused("input_audio", |p| p.kind == ContentPartType::InputAudio, "no sound"),
     refused("file", |p| p.kind == ContentPartType::File, "no files"),
 ];
@@ -384,6 +390,18 @@ fn has_form(
 fn pads_chunks(stream: Option<bool>, options: Option<&Nullable<StreamOptions>>) -> bool {
     let options = options.and_then(Nullable::as_given);
     stream == Some(true) && options.is_some_and(|options| options.include_obfuscation == Some(true))
+}
+
+fn asks_for_detail(request: &ChatCompletionRequest) -> bool {
+    let parts = request.messages.iter().flat_map(|message| {
+        match message.content.as_ref().and_then(Nullable::as_given) {
+            Some(MessageContent::Parts(parts)) => parts.as_slice(),
+            Some(MessageContent::Text(_)) | None => &[],
+        }
+    });
+    parts
+        .filter_map(|part| part.image_url.as_ref().and_then(Nullable::as_given))
+        .any(|image| image.detail.as_deref().is_some_and(|detail| detail != "auto"))
 }
 
 fn asks_for_sound(request: &ChatCompletionRequest) -> bool {

@@ -307,6 +307,9 @@ async fn every_ignored_field_is_named_and_every_refused_one_refused() {
         "prompt_cache_options": {"mode": "x"}, "prompt_cache_retention": "24h",
         "web_search_options": {}, "moderation": {}, "audio": {"voice": "alloy", "format": "wav"},
         "functions": [{"name": "f"}], "function_call": "auto",
+        "messages[].content[].image_url.detail": {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "data:;base64,AAAA", "detail": "high"}},
+        ]}]},
         "stream_options.include_obfuscation": {"stream": true, "stream_options": {"include_obfuscation": true}},
     });
     let refused = json!({

@@ -67,6 +67,7 @@ fn every_field_of_the_schema_has_a_class() {
         ("", "ChatCompletionRequest"),
         ("messages[].", "ChatMessage"),
         ("messages[].content[].", "ContentPart"),
+        ("messages[].content[].image_url.", "ImageUrl"),
     ];
     let completion = [("", "CompletionRequest")];
     let response = [

@@ -57,7 +57,8 @@ pub struct ImageUrl {
     /// frame counts) or BMP image; or an address of http or https, where the server is allowed to fetch
     /// images.
     pub url: String,
-    /// `auto`, `low` or `high`. Taken and not applied: a model sees every image in its encoder's size.
+    /// `auto`, `low` or `high`. Other than `auto` is ignored and named in `x-rkllama-ignored`: a model sees
+    /// every image in its encoder's size.
     #[oai(nullable)]
     pub detail: Option<String>,
 }

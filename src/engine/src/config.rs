@@ -90,7 +90,7 @@ pub struct EngineConfig {
     pub repetition_tokens_max: u32,
     /// What images may be.
     pub pictures: Pictures,
-    /// Time the encoder may take for an image: several seconds for the largest it is made for.
+    /// Time the encoder may take for an image: the slowest that is published takes 12 s.
     pub image_timeout: Duration,
     /// Which prompts are kept on disk; `None` for none.
     pub saved_prompts: Option<SavedPromptsConfig>,

@@ -186,7 +186,12 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
         }
         Encoded::TooLong { tokens_min } => exceeded(PromptTokens::AtLeast(saturated(tokens_min))),
         Encoded::Whole(tokens) if count(&tokens) > room => {
-            exceeded(PromptTokens::Exactly(count(&tokens)))
+            let tokens = count(&tokens);
+            // What an image takes besides its place is known when the encoder is.
+            exceeded(match pictured {
+                Some(_) => PromptTokens::AtLeast(tokens),
+                None => PromptTokens::Exactly(tokens),
+            })
         }
         Encoded::Whole(tokens) => {
             Ok(Prompt { tokens, pictured, shared_prefix, stop_tokens, codec, parser, steering })

@@ -105,15 +105,15 @@ impl Residency {
 
     /// Finds a place, making room if need be. One caller at a time: loads are serialised.
     pub(crate) async fn admit(self: &Arc<Self>, model: &Model) -> Result<Place, EngineError> {
-        let bytes = memory_bytes(model);
         let encoder_bytes = model.vision.as_ref().map(|vision| vision.encoder_bytes);
+        let weights_bytes = memory_bytes(model);
+        let bytes = weights_bytes.saturating_add(encoder_bytes.unwrap_or(0));
         loop {
             // Before the look, so that no change between look and wait is missed.
             let changed = self.changed.notified();
             {
                 let mut table = self.lock();
-                if let Some(domains) = table.find(bytes, encoder_bytes) {
-                    let bytes = bytes.saturating_add(encoder_bytes.unwrap_or(0));
+                if let Some(domains) = table.find(weights_bytes, encoder_bytes) {
                     return Ok(self.take(&mut table, model, bytes, domains));
                 }
                 let Some(victim) = table.victim() else {

@@ -14,6 +14,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use rkllama_core::KeepAlive;
+use rkllama_engine::Pictures;
 use rkllama_models::Defaults;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -188,18 +189,21 @@ pub(crate) struct Images {
     pub(crate) pixels_max: u64,
     /// Time to fetch an image from its address, in seconds.
     pub(crate) timeout_s: u64,
+    /// Time the encoder may take for an image, in seconds: the slowest that is published takes 12.
+    pub(crate) encode_timeout_s: u64,
     /// Redirects that an address may have.
     pub(crate) redirects_max: usize,
 }
 
 impl Default for Images {
-    /// 20 MiB and 40 megapixels: a photograph of a good phone.
     fn default() -> Self {
+        let Pictures { bytes_max, pixels_max, .. } = Pictures::default();
         Self {
             allow_urls: false,
-            bytes_max: 20 << 20,
-            pixels_max: 40_000_000,
+            bytes_max,
+            pixels_max,
             timeout_s: 20,
+            encode_timeout_s: 60,
             redirects_max: 3,
         }
     }

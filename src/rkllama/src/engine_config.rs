@@ -64,6 +64,7 @@ pub(crate) fn engine_config(
         reload_for_sampling: config.reload_for_sampling,
         repetition_tokens_max: limits.repetition_tokens_max,
         pictures: pictures(&config.images),
+        image_timeout: Duration::from_secs(config.images.encode_timeout_s),
         saved_prompts: saved_prompts(config),
         ..EngineConfig::new(worker)
     }

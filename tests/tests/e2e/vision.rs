@@ -2,7 +2,8 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Client, StatusCode};
-use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, mock_library};
+use rkllama_tests::{Chat, ModelDir, Server, ServerSetup, eventually, mock_library};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const SEES: &str = "[[rule]]\nsay = 'I see {images}.'\n";
@@ -260,4 +261,142 @@ async fn a_model_that_sees_begins_in_the_second_domain() {
     let inits = server.trace().args("rkllm_init");
     assert!(!inits.is_empty());
     assert!(inits.iter().all(|init| init["param"]["base_domain_id"] == 1), "{inits:?}");
+}
+
+#[tokio::test]
+async fn tokens_of_an_earlier_answer_stand_before_an_image() {
+    let script =
+        "[[rule]]\nprompt_contains = 'violet badger'\nsay = 'I see {images} and remember.'\n";
+    let model = ModelDir::demo("qwen2-vl").toolkit("1.2.1").script(script).seeing(16, 1);
+    let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+    let body =
+        json!({"model": "qwen2-vl", "stream": false, "think": false, "prompt": "A violet badger."});
+    let (status, first) = post(&server, "/api/generate", body).await;
+    assert_eq!(status, StatusCode::OK, "{first}");
+    let body = json!({
+        "model": "qwen2-vl", "stream": false, "think": false, "prompt": "And this?",
+        "images": [base64(&picture(7, 8, 9))], "context": first["context"],
+    });
+    let (status, second) = post(&server, "/api/generate", body).await;
+    assert_eq!(status, StatusCode::OK, "{second}");
+    let said = second["response"].as_str().unwrap();
+    assert!(said.starts_with("I see ") && said.ends_with(" and remember."), "{said}");
+    assert!(second.get("context").is_none(), "an image is no token: {second}");
+}
+
+/// Of several clients each is answered about its own image.
+#[tokio::test]
+async fn clients_at_the_same_time_see_their_own_images() {
+    let server = server("1.2.3");
+    let shades: Vec<u8> = (0..6).map(|place| 40 * place).collect();
+    let ask = async |shade: u8| seen(&server, &[part(&picture(shade, 0, 99)), text("And?")]).await;
+    let at_once = futures_util::future::join_all(shades.iter().map(|shade| ask(*shade))).await;
+    for (shade, said) in shades.iter().zip(&at_once) {
+        assert_eq!(&ask(*shade).await, said, "{shade}");
+    }
+    let different: std::collections::BTreeSet<&String> = at_once.iter().collect();
+    assert_eq!(different.len(), shades.len(), "{at_once:?}");
+}
+
+#[tokio::test]
+async fn an_encoder_that_fails_is_told_and_texts_are_still_answered() {
+    let server = ServerSetup::new()
+        .mock("1.3.0")
+        .model(&seeing())
+        .env("MOCK_NPU_FAULTS", "rknn_run_fails")
+        .start();
+    let answer = chat(&[part(&picture(1, 2, 3))]).ask(&server).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.body);
+    let words = answer.body["error"]["message"].as_str().unwrap();
+    assert!(words.contains("rknn_run") && words.contains("failed"), "{words}");
+    assert_eq!(chat(&[text("Hello.")]).ask(&server).await.content(), "I see .");
+    assert_eq!(server.trace().workers().iter().collect::<std::collections::BTreeSet<_>>().len(), 2);
+}
+
+/// An encoder that never comes back: its worker is given up, whether somebody waits or not.
+#[tokio::test]
+async fn an_encoder_that_hangs_is_given_up() {
+    let server = ServerSetup::new()
+        .mock("1.3.0")
+        .model(&seeing())
+        .env("MOCK_NPU_FAULTS", "rknn_hangs")
+        .config("[limits]\nstall_timeout_ms = 500\n[images]\nencode_timeout_s = 1\n")
+        .start();
+    let answer = chat(&[part(&picture(1, 2, 3))]).ask(&server).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.body);
+    let words = answer.body["error"]["message"].as_str().unwrap();
+    assert!(words.contains("no sign of life"), "{words}");
+    // The client leaves while it hangs.
+    let stream = chat(&[part(&picture(1, 2, 3))]).open(&server).await;
+    let runs = || server.trace().calls("rknn_run");
+    eventually("the encoder hangs", || (runs() == 2).then_some(())).await;
+    drop(stream);
+    assert_eq!(chat(&[text("Hello.")]).ask(&server).await.content(), "I see .");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_over_an_image_is_told_and_the_next_one_answers() {
+    let server = ServerSetup::new()
+        .mock("1.3.0")
+        .model(&seeing())
+        .env("MOCK_NPU_FAULTS", "rknn_hangs")
+        .start();
+    let asked = {
+        let request = chat(&[part(&picture(1, 2, 3))]);
+        let url = server.url.clone();
+        tokio::spawn(async move { request.send_to(&url).await })
+    };
+    let hangs = || (server.trace().calls("rknn_run") == 1).then_some(());
+    eventually("the encoder hangs", hangs).await;
+    let worker = *server.trace().workers().last().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
+    let response = asked.await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = response.json::<Value>().await.unwrap();
+    assert!(body["error"]["message"].as_str().unwrap().contains("SIGKILL"), "{body}");
+    assert_eq!(chat(&[text("Hello.")]).ask(&server).await.content(), "I see .");
+}
+
+#[tokio::test]
+async fn too_many_images_and_too_many_tokens_of_images_are_refused() {
+    let model = seeing().manifest("context_length = 128\n");
+    let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+    let images =
+        |count: u8| -> Vec<Value> { (0..count).map(|it| part(&picture(it, 0, 0))).collect() };
+    let answer = chat(&images(33)).ask(&server).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+    assert_eq!(answer.body["error"]["param"], "messages[0].content[32].image_url.url");
+    // Their places alone are too many, or what they are six tokens each: that is known when the encoder
+    // is loaded.
+    for (count, tokens, words) in [(32, 32 * 3, "at least "), (20, 20 * 6, "resulted in 1")] {
+        let answer = chat(&images(count)).ask(&server).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+        assert_eq!(answer.body["error"]["code"], "context_length_exceeded");
+        assert!(
+            answer.body["error"]["n_prompt_tokens"].as_u64().unwrap() > tokens,
+            "{}",
+            answer.body
+        );
+        assert!(
+            answer.body["error"]["message"].as_str().unwrap().contains(words),
+            "{}",
+            answer.body
+        );
+    }
+    assert!(seen(&server, &images(2)).await.starts_with("I see "));
+}
+
+/// Templates of some families take typed parts and lose a plain text.
+#[tokio::test]
+async fn templates_that_want_parts_get_them() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}\
+                    {% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n\
+                    {% endfor %}<|im_start|>assistant\n";
+    let rule = "[[rule]]\nuser_contains = 'violet badger'\nsay = 'I see {images}.'\n";
+    let model =
+        ModelDir::demo("qwen2-vl").toolkit("1.2.1").script(rule).template(template).seeing(16, 1);
+    let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+    let said = seen(&server, &[part(&picture(1, 2, 3)), text("A violet badger?")]).await;
+    assert!(said.starts_with("I see ") && said.len() > 9, "{said}");
+    assert_eq!(seen(&server, &[text("A violet badger?")]).await, "I see .");
 }

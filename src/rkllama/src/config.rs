@@ -69,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) kept_responses: KeptResponses,
     pub(crate) images: Images,
     pub(crate) board: Board,
+    pub(crate) log: LogSection,
     pub(crate) hub: HubSection,
     /// What the built-in profiles of runtime releases cannot know.
     pub(crate) runtime_profiles: RuntimeProfiles,
@@ -224,6 +225,25 @@ impl Default for Board {
     }
 }
 
+/// How the log is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogSection {
+    /// What its lines are.
+    pub(crate) format: LogFormat,
+}
+
+/// What a line of the log is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Words for people.
+    #[default]
+    Text,
+    /// An object, for programs.
+    Json,
+}
+
 /// Where models are fetched from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -314,6 +334,7 @@ impl Config {
             kept_responses: KeptResponses::default(),
             images: Images::default(),
             board: Board::default(),
+            log: LogSection::default(),
             hub: HubSection::default(),
             runtime_profiles: RuntimeProfiles::default(),
             ollama_variables: Vec::new(),

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::config::LogFormat;
+
 /// The log of this process.
 pub(crate) struct Log {
     /// Replaces what is written; `None` where `RUST_LOG` says it, which nobody can change.
@@ -12,23 +14,31 @@ pub(crate) struct Log {
 
 impl Log {
     /// Begins to write.
-    pub(crate) fn to_stderr(debug: bool) -> Self {
+    pub(crate) fn to_stderr(debug: bool, format: LogFormat) -> Self {
         let given = EnvFilter::try_from_default_env().ok();
         let is_given = given.is_some();
         let builder = tracing_subscriber::fmt()
             .with_env_filter(given.unwrap_or_else(|| level(debug)))
-            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
             // Otherwise it complains of a lost standard error on standard error, and panics.
-            .log_internal_errors(false)
-            .with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.init();
-        let replace = move |filter| {
-            // It fails when there is no log any more.
-            let _ = handle.reload(filter);
+            .log_internal_errors(false);
+        // It fails when there is no log any more.
+        let replace: Box<dyn Fn(EnvFilter) + Send + Sync> = match format {
+            LogFormat::Text => {
+                let builder =
+                    builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+                let handle = builder.reload_handle();
+                builder.init();
+                Box::new(move |filter| drop(handle.reload(filter)))
+            }
+            LogFormat::Json => {
+                let builder = builder.json().flatten_event(true).with_filter_reloading();
+                let handle = builder.reload_handle();
+                builder.init();
+                Box::new(move |filter| drop(handle.reload(filter)))
+            }
         };
-        Self { replace: (!is_given).then(|| Box::new(replace) as Box<_>) }
+        Self { replace: (!is_given).then_some(replace) }
     }
 
     /// Writes everything below info too, or no more.

@@ -27,7 +27,7 @@ use crate::{
 
 /// What counts from the start on: sockets are bound, folders are watched, threads have their cores.
 /// A section stands for all that is in it.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "context_tokens_max",
     "listen",
     "models",
@@ -37,6 +37,7 @@ const FIXED: [&str; 9] = [
     "board.affinity",
     "browsers",
     "hub",
+    "log",
 ];
 
 /// Everything that a reload reaches.

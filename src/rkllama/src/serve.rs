@@ -51,7 +51,7 @@ const RESCAN_EVERY: Duration = Duration::from_secs(2);
 /// Runs the server until it is told to end.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::gather(args)?;
-    let log = Log::to_stderr(config.debug);
+    let log = Log::to_stderr(config.debug, config.log.format);
     raise_open_files();
     // Before there is a second thread: each begins with the mask of the one that starts it.
     let worker_cpus = if config.board.affinity { pin() } else { None };

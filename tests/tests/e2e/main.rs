@@ -22,6 +22,7 @@ mod faults;
 mod forms;
 mod kv;
 mod lessons;
+mod log;
 mod metrics;
 mod model_files;
 mod ollama;

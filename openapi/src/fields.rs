@@ -8,7 +8,8 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
-    ContentPartType, CreateResponse, EmbeddingRequest, MessageContent, Modality, Nullable,
+    ContentPartType, CreateResponse, EmbeddingRequest, IncludeName, MessageContent, Modality,
+    Nullable, ResponseInput, ResponseInputContent, ResponseInputPart, ResponseInputPartType,
     StreamOptions, StructuredOutputs, TruncationMode,
 };
 
@@ -292,8 +293,11 @@ const RESPONSE: &[Field<CreateResponse>] = &[
     refused("prompt", |r| r.prompt.is_some(), "no templates of prompts"),
     ignored(
         "include",
-        |r| r.include.as_ref().is_some_and(|names| !names.is_empty()),
-        "none of the details exists here",
+        |r| {
+            let mut names = r.include.iter().flatten();
+            names.any(|name| *name != IncludeName::InputImages)
+        },
+        "none of the details exists here; images of the input are always shown",
     ),
     ignored(
         "truncation",
@@ -326,6 +330,11 @@ const RESPONSE: &[Field<CreateResponse>] = &[
         "the runtime matches prefixes",
     ),
     ignored("moderation", |r| r.moderation.is_some(), "the server does not moderate"),
+    ignored(
+        "input[].content[].detail",
+        asks_for_detail_of_input,
+        "other than `auto`; a model sees every image in its encoder's size",
+    ),
 ];
 
 /// What is not.
@@ -371,6 +380,18 @@ const PART: &[Field<ContentPart>] = &[
     refused("file", |p| p.kind == ContentPartType::File, "no files"),
 ];
 
+/// The fields of a part of a response's input.
+const RESPONSE_PART: &[Field<ResponseInputPart>] = &[
+    honoured("type", "texts, refusal, input_image; input_file and input_audio are 400"),
+    honoured("text", "texts are joined with a line feed"),
+    honoured("refusal", "as text"),
+    honoured("image_url", "of models that see: as `image_url.url` of chat completions"),
+    refused("file_id", |p| p.file_id.is_some(), "no files"),
+    refused("file_data", |p| p.kind == ResponseInputPartType::InputFile, "no files"),
+    refused("file_url", |p| p.kind == ResponseInputPartType::InputFile, "no files"),
+    refused("input_audio", |p| p.kind == ResponseInputPartType::InputAudio, "no sound"),
+];
+
 fn has_keys(object: Option<&AnyObject>) -> bool {
     object.is_some_and(|object| object.has_keys)
 }
@@ -402,6 +423,20 @@ fn asks_for_detail(request: &ChatCompletionRequest) -> bool {
     parts
         .filter_map(|part| part.image_url.as_ref().and_then(Nullable::as_given))
         .any(|image| image.detail.as_deref().is_some_and(|detail| detail != "auto"))
+}
+
+fn asks_for_detail_of_input(request: &CreateResponse) -> bool {
+    let Some(ResponseInput::Items(items)) = request.input.as_ref().and_then(Nullable::as_given)
+    else {
+        return false;
+    };
+    let contents = items.iter().flat_map(|item| [&item.content, &item.output]).flatten();
+    let parts = contents.flat_map(|content| match content.as_given() {
+        Some(ResponseInputContent::Parts(parts)) => parts.as_slice(),
+        Some(ResponseInputContent::Text(_)) | None => &[],
+    });
+    let mut details = parts.filter_map(|part| part.detail.as_deref());
+    details.any(|detail| detail != "auto")
 }
 
 fn asks_for_sound(request: &ChatCompletionRequest) -> bool {
@@ -472,6 +507,11 @@ pub(crate) fn refused_in_part(part: &ContentPart) -> Option<&'static str> {
     first_refused(PART, part)
 }
 
+/// The field for which a part of a response's input has to be refused.
+pub(crate) fn refused_in_input(part: &ResponseInputPart) -> Option<&'static str> {
+    first_refused(RESPONSE_PART, part)
+}
+
 fn first_refused<T>(fields: &'static [Field<T>], value: &T) -> Option<&'static str> {
     fields.iter().find_map(|field| match field.class {
         Class::Refused(is_wrong) if is_wrong(value) => Some(field.name),
@@ -500,6 +540,7 @@ pub fn coverage() -> String {
     heading(&mut text, "POST /v1/responses");
     rows(&mut text, "", RESPONSE);
     rows(&mut text, "", RESPONSE_EXTENSIONS);
+    rows(&mut text, "input[].content[].", RESPONSE_PART);
     heading(&mut text, "POST /v1/embeddings");
     rows(&mut text, "", EMBEDDING);
     text.push_str(include_str!("guide.md"));

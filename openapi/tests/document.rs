@@ -75,6 +75,7 @@ fn every_field_of_the_schema_has_a_class() {
         ("stream_options.", "ResponseStreamOptions"),
         ("text.", "ResponseText"),
         ("reasoning.", "ResponseReasoning"),
+        ("input[].content[].", "ResponseInputPart"),
     ];
     let embedding = [("", "EmbeddingRequest")];
     for (operation, own) in [

@@ -15,7 +15,7 @@ use poem::{
     http::StatusCode,
     test::{TestClient, TestResponse},
 };
-use rkllama_core::{EngineError, Finish, Format, Role, ToolChoice};
+use rkllama_core::{EngineError, Finish, Format, IMAGE_MARK, ImageSource, Role, ToolChoice};
 use rkllama_openapi::State;
 use serde_json::{Value, json};
 
@@ -196,6 +196,74 @@ async fn the_request_is_translated() {
     assert_eq!(asked.stop, ["\n"]);
 }
 
+/// Each stands where it was put, and its field is named as it is now.
+#[tokio::test]
+async fn images_come_in_messages_and_results() {
+    const URL: &str = "data:image/png;base64,YWJjZA==";
+    let engine = ScriptedEngine::playing(hello());
+    let state = state(Arc::clone(&engine));
+    let image = |url: &str| json!({"type": "input_image", "image_url": url, "file_id": null});
+    let input = json!([
+        {"role": "user", "content": [
+            {"type": "input_text", "text": "a"}, image(URL), {"type": "input_text", "text": "b"},
+            {"type": "input_text", "text": "c"},
+        ]},
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [image("https://a.example/x.png")]},
+    ]);
+    let first = body(post(state.clone(), &json!({"input": input})).await).await;
+    let asked = engine.last_request();
+    let said = |place: usize| {
+        let message = &conversation(&asked)[place];
+        let images = message.images.iter().map(|it| (&*it.field, it.source.clone()));
+        (&*message.content, images.collect::<Vec<_>>())
+    };
+    let here = ImageSource::Bytes("abcd".into());
+    let there = ImageSource::Url("https://a.example/x.png".to_owned());
+    let mark = IMAGE_MARK.to_string();
+    assert_eq!(said(0), (&*format!("a{mark}b\nc"), vec![("input[0].content[1].image_url", here)]));
+    assert_eq!(said(2), (&*mark, vec![("input[2].output[0].image_url", there)]));
+
+    let path = format!("/v1/responses/{}/input_items?order=asc", first["id"].as_str().unwrap());
+    let items = body(get(&state, &path).await).await;
+    let shown = json!({"type": "input_image", "image_url": URL, "detail": "auto"});
+    assert_eq!(items["data"][0]["content"][1], shown);
+    assert_eq!(items["data"][2]["output"][0]["image_url"], "https://a.example/x.png");
+    assert_eq!(faults_by_ours("ResponseItemList", &items), NONE);
+    assert_eq!(faults_by_openai("InputImageContent", &shown), NONE);
+    assert_eq!(faults_by_openai("FunctionToolCallOutputResource", &items["data"][2]), NONE);
+
+    let more = json!({"previous_response_id": first["id"], "input": [{"role": "user", "content": [
+        {"type": "input_image", "image_url": URL, "detail": "high"},
+    ]}]});
+    let response = post(state.clone(), &more).await;
+    response.assert_header("x-rkllama-ignored", "input[].content[].detail");
+    let asked = engine.last_request();
+    let images = conversation(&asked).iter().flat_map(|message| &message.images);
+    let fields: Vec<_> = images.map(|image| &*image.field).collect();
+    let earlier = "previous_response_id";
+    assert_eq!(fields, [earlier, earlier, "input[0].content[0].image_url"]);
+    let more = json!({"include": ["message.input_image.image_url"]});
+    let response = post(state, &more).await;
+    assert!(response.0.headers().get("x-rkllama-ignored").is_none());
+}
+
+/// The engine's word on an image comes with the field, as in chat completions.
+#[tokio::test]
+async fn an_image_that_cannot_be_used_is_named() {
+    let field = "input[0].content[0].image_url".to_owned();
+    let failed = EngineError::Image { field, reason: "is no image that can be read".to_owned() };
+    let unsupported = EngineError::Unsupported { model: "tiny".to_owned(), what: "images" };
+    let mut all = String::new();
+    for failure in [failed, unsupported] {
+        let content = json!([{"type": "input_image", "image_url": "data:;base64,YWJj"}]);
+        let more = json!({"input": [{"role": "user", "content": content}]});
+        all += &shown(ask(vec![error(failure)], more).await).await;
+        all += "\n\n";
+    }
+    insta::assert_snapshot!(all);
+}
+
 /// The conversation goes on with all that was said, without the instructions of before.
 #[tokio::test]
 async fn a_response_goes_on_from_another() {
@@ -289,6 +357,14 @@ async fn refusals() {
         json!({"input": [{"role": "user"}]}),
         json!({"input": [{"role": "user", "content": []}]}),
         json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file_x"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": {"url": "x"}}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:;base64,=YWJj"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "x"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}),
+        json!({"input": [{"role": "assistant", "content": [{"type": "input_image", "image_url": "data:;base64,YWJj"}]}]}),
+        json!({"input": [{"type": "reasoning", "summary": [{"type": "input_image", "image_url": "data:;base64,YWJj"}]}]}),
         json!({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}),
         json!({"input": [{"type": "web_search_call", "id": "ws"}]}),
         json!({"input": [{"type": "nonsense"}]}),

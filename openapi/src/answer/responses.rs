@@ -152,7 +152,7 @@ impl Composer {
         let Some(mut item) = self.open.take() else { return };
         let whole = match item.kind {
             ResponseItemType::FunctionCall => item.arguments.as_mut(),
-            _ => parts(&mut item, self.summarised).last_mut().map(|part| &mut part.text),
+            _ => parts(&mut item, self.summarised).last_mut().and_then(|part| part.text.as_mut()),
         };
         if let Some(whole) = whole {
             whole.push_str(&text);
@@ -173,7 +173,7 @@ impl Composer {
             events.push(ResponseEvent { name, arguments, ..event });
         } else {
             let part = parts(&mut item, self.summarised).last().cloned();
-            let text = part.as_ref().map(|part| part.text.clone());
+            let text = part.as_ref().and_then(|part| part.text.clone());
             events.push(self.placed(ResponseEvent { text, ..event }));
             if let Some((_, done)) = self.part_events(item.kind) {
                 let event = self.about(done, &item);

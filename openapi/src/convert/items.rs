@@ -16,12 +16,14 @@ use rkllama_http::ApiError;
 
 use crate::{
     answer::random_id,
+    convert::messages::image,
+    fields::refused_in_input,
     kept::{KeptResponses, Owner},
-    refusal::{echo, empty_array, invalid, missing, unsupported_value},
+    refusal::{echo, empty_array, invalid, missing, unsupported, unsupported_value},
     wire::{
         ResponseInput, ResponseInputContent, ResponseInputItem, ResponseInputItemType as Type,
         ResponseInputPart, ResponseInputPartType as PartType, ResponseItem, ResponseItemType,
-        ResponsePart, ResponsePartType, ResponseRole, given,
+        ResponseOutput, ResponsePart, ResponsePartType as PartKind, ResponseRole, given,
     },
 };
 
@@ -36,7 +38,9 @@ pub(super) fn add(
         None if context.is_empty() => return Err(missing("input")),
         None => return Ok(()),
         Some(ResponseInput::Text(text)) => {
-            context.push(Arc::new(said(None, ResponseRole::User, vec![text])));
+            let part = ResponsePart::new(PartKind::InputText, text);
+            let item = ResponseItem::message(random_id("msg_"), ResponseRole::User, vec![part]);
+            context.push(Arc::new(item));
             return Ok(());
         }
         Some(ResponseInput::Items(items)) => items,
@@ -83,7 +87,8 @@ fn item(
         Type::Message => {
             let role = given(wire.role).ok_or_else(|| missing(&below("role")))?;
             let content = given(wire.content).ok_or_else(|| missing(&below("content")))?;
-            said(wire.id, role, texts(&below("content"), content)?)
+            let parts = parts(&below("content"), kind_of(role), content)?;
+            ResponseItem::message(wire.id.unwrap_or_else(|| random_id("msg_")), role, parts)
         }
         Type::FunctionCall => ResponseItem {
             call_id: Some(required("call_id", wire.call_id)?),
@@ -95,21 +100,17 @@ fn item(
             let output = given(wire.output).ok_or_else(|| missing(&below("output")))?;
             ResponseItem {
                 call_id: Some(required("call_id", wire.call_id)?),
-                output: Some(texts(&below("output"), output)?.join("\n")),
+                output: Some(result(parts(&below("output"), PartKind::InputText, output)?)),
                 ..new(ResponseItemType::FunctionCallOutput, "fco_", wire.id)
             }
         }
         Type::Reasoning => {
-            let content = given(wire.content).map(|content| texts(&below("content"), content));
-            let summary = wire.summary.map(|parts| part_texts(&below("summary"), parts));
-            let parts = |kind, texts: Vec<String>| {
-                texts.into_iter().map(|text| ResponsePart::new(kind, text)).collect::<Vec<_>>()
-            };
-            let summary = summary.transpose()?.unwrap_or_default();
-            let content = content.transpose()?;
+            let content = given(wire.content)
+                .map(|content| parts(&below("content"), PartKind::ReasoningText, content));
+            let summary = wire.summary.unwrap_or_default();
             ResponseItem {
-                summary: Some(parts(ResponsePartType::SummaryText, summary)),
-                content: content.map(|texts| parts(ResponsePartType::ReasoningText, texts)),
+                summary: Some(typed(&below("summary"), PartKind::SummaryText, summary)?),
+                content: content.transpose()?,
                 ..new(ResponseItemType::Reasoning, "rs_", wire.id)
             }
         }
@@ -132,41 +133,68 @@ pub(super) fn name(value: &impl ToJSON) -> String {
     json.as_str().unwrap_or_default().to_owned()
 }
 
-fn said(id: Option<String>, role: ResponseRole, texts: Vec<String>) -> ResponseItem {
-    let kind = match role {
-        ResponseRole::Assistant => ResponsePartType::OutputText,
-        ResponseRole::User | ResponseRole::System | ResponseRole::Developer => {
-            ResponsePartType::InputText
-        }
-    };
-    let parts = texts.into_iter().map(|text| ResponsePart::new(kind, text)).collect();
-    ResponseItem::message(id.unwrap_or_else(|| random_id("msg_")), role, parts)
-}
-
-fn texts(param: &str, content: ResponseInputContent) -> Result<Vec<String>, ApiError> {
-    match content {
-        ResponseInputContent::Text(text) => Ok(vec![text]),
-        ResponseInputContent::Parts(parts) if parts.is_empty() => Err(empty_array(param)),
-        ResponseInputContent::Parts(parts) => part_texts(param, parts),
+const fn kind_of(role: ResponseRole) -> PartKind {
+    match role {
+        ResponseRole::Assistant => PartKind::OutputText,
+        ResponseRole::User | ResponseRole::System | ResponseRole::Developer => PartKind::InputText,
     }
 }
 
-fn part_texts(param: &str, parts: Vec<ResponseInputPart>) -> Result<Vec<String>, ApiError> {
-    let texts = parts.into_iter().enumerate().map(|(index, part)| {
-        let (text, field) = match part.kind {
-            PartType::InputText
-            | PartType::OutputText
-            | PartType::ReasoningText
-            | PartType::SummaryText => (part.text, "text"),
-            PartType::Refusal => (part.refusal, "refusal"),
-            PartType::InputImage | PartType::InputFile | PartType::InputAudio => {
-                let param = format!("{param}[{index}].type");
-                return Err(unsupported_value(&param, &name(&part.kind), "input_text"));
-            }
-        };
-        text.ok_or_else(|| missing(&format!("{param}[{index}].{field}")))
-    });
-    texts.collect()
+fn parts(
+    param: &str,
+    kind: PartKind,
+    content: ResponseInputContent,
+) -> Result<Vec<ResponsePart>, ApiError> {
+    match content {
+        ResponseInputContent::Text(text) => Ok(vec![ResponsePart::new(kind, text)]),
+        ResponseInputContent::Parts(parts) if parts.is_empty() => Err(empty_array(param)),
+        ResponseInputContent::Parts(parts) => typed(param, kind, parts),
+    }
+}
+
+/// Parts whose texts become texts of this kind.
+fn typed(
+    param: &str,
+    kind: PartKind,
+    parts: Vec<ResponseInputPart>,
+) -> Result<Vec<ResponsePart>, ApiError> {
+    let parts = parts.into_iter().enumerate();
+    parts.map(|(index, wire)| part(&format!("{param}[{index}]"), kind, wire)).collect()
+}
+
+fn part(param: &str, kind: PartKind, wire: ResponseInputPart) -> Result<ResponsePart, ApiError> {
+    let below = |field: &str| format!("{param}.{field}");
+    if let Some(field) = refused_in_input(&wire) {
+        return Err(unsupported(&below(field)));
+    }
+    let (text, field) = match wire.kind {
+        PartType::InputText
+        | PartType::OutputText
+        | PartType::ReasoningText
+        | PartType::SummaryText => (wire.text, "text"),
+        PartType::Refusal => (wire.refusal, "refusal"),
+        PartType::InputImage if kind == PartKind::InputText => {
+            let url = wire.image_url.ok_or_else(|| missing(&below("image_url")))?;
+            return Ok(ResponsePart::image(url, wire.detail));
+        }
+        PartType::InputImage | PartType::InputFile | PartType::InputAudio => {
+            let supported = match kind {
+                PartKind::OutputText => "output_text', 'refusal".to_owned(),
+                other => name(&other),
+            };
+            return Err(unsupported_value(&below("type"), &name(&wire.kind), &supported));
+        }
+    };
+    let text = text.ok_or_else(|| missing(&below(field)))?;
+    Ok(ResponsePart::new(kind, text))
+}
+
+/// Text stays text, in whatever parts it came.
+fn result(parts: Vec<ResponsePart>) -> ResponseOutput {
+    if parts.iter().any(|part| part.kind == PartKind::InputImage) {
+        return ResponseOutput::Parts(parts);
+    }
+    ResponseOutput::Text(joined(&parts))
 }
 
 /// Each result answers a call before it.
@@ -205,32 +233,64 @@ fn unknown_item(id: &str) -> ApiError {
     .param("input")
 }
 
-/// The conversation: instructions, then the items.
-pub(super) fn messages(instructions: Option<&str>, items: &[Arc<ResponseItem>]) -> Vec<Message> {
+/// The conversation: instructions, then the items, of which so many are of earlier responses.
+pub(super) fn messages(
+    instructions: Option<&str>,
+    items: &[Arc<ResponseItem>],
+    earlier: usize,
+) -> Result<Vec<Message>, ApiError> {
     let mut messages: Vec<_> =
         instructions.map(|text| Message::new(Role::System, text)).into_iter().collect();
     let mut turn = Turn::default();
-    for item in items {
+    for (index, item) in items.iter().enumerate() {
+        let place = index.checked_sub(earlier);
+        let field = |part: usize, field: &str| match place {
+            None => "previous_response_id".to_owned(),
+            Some(index) => format!("input[{index}].{field}[{part}].image_url"),
+        };
         match (item.kind, item.role) {
-            (ResponseItemType::Reasoning, _) => turn.think(joined(item), &mut messages),
+            (ResponseItemType::Reasoning, _) => turn.think(&thoughts(item), &mut messages),
             (ResponseItemType::FunctionCall, _) => turn.call(item),
             (ResponseItemType::Message, Some(ResponseRole::Assistant)) => {
-                turn.say(&joined(item), &mut messages);
+                turn.say(&joined(item.content.as_deref().unwrap_or_default()), &mut messages);
             }
             (ResponseItemType::Message, role) => {
                 turn.end(&mut messages);
-                messages.push(Message::new(role.map_or(Role::User, speaker), joined(item)));
+                let parts = item.content.as_deref().unwrap_or_default();
+                let role = role.map_or(Role::User, speaker);
+                messages.push(said(role, parts, |part| field(part, "content"))?);
             }
             (ResponseItemType::FunctionCallOutput, _) => {
                 turn.end(&mut messages);
-                let result = item.output.clone().unwrap_or_default();
-                let tool_call_id = item.call_id.clone();
-                messages.push(Message { tool_call_id, ..Message::new(Role::Tool, result) });
+                let result = match &item.output {
+                    None => Message::new(Role::Tool, ""),
+                    Some(ResponseOutput::Text(text)) => Message::new(Role::Tool, text),
+                    Some(ResponseOutput::Parts(parts)) => {
+                        said(Role::Tool, parts, |part| field(part, "output"))?
+                    }
+                };
+                messages.push(Message { tool_call_id: item.call_id.clone(), ..result });
             }
         }
     }
     turn.end(&mut messages);
-    messages
+    Ok(messages)
+}
+
+/// A message in parts, whose texts are joined and whose images stand where they are.
+fn said(
+    role: Role,
+    parts: &[ResponsePart],
+    field: impl Fn(usize) -> String,
+) -> Result<Message, ApiError> {
+    let mut message = Message::new(role, "");
+    for (index, part) in parts.iter().enumerate() {
+        match &part.image_url {
+            Some(url) => message.push_image(image(&field(index), url)?),
+            None => message.push_text(part.text.as_deref().unwrap_or_default()),
+        }
+    }
+    Ok(message)
 }
 
 const fn speaker(role: ResponseRole) -> Role {
@@ -242,11 +302,14 @@ const fn speaker(role: ResponseRole) -> Role {
     }
 }
 
-/// What an item says; a summary where there is nothing else.
-fn joined(item: &ResponseItem) -> String {
+/// What was thought; a summary where there is nothing else.
+fn thoughts(item: &ResponseItem) -> String {
     let content = item.content.as_ref().filter(|parts| !parts.is_empty());
-    let parts = content.or(item.summary.as_ref()).into_iter().flatten();
-    parts.map(|part| &*part.text).collect::<Vec<_>>().join("\n")
+    joined(content.or(item.summary.as_ref()).map(Vec::as_slice).unwrap_or_default())
+}
+
+fn joined(parts: &[ResponsePart]) -> String {
+    parts.iter().filter_map(|part| part.text.as_deref()).collect::<Vec<_>>().join("\n")
 }
 
 /// A turn of the assistant's in the making.
@@ -259,11 +322,12 @@ struct Turn {
 
 impl Turn {
     /// Thoughts come first: behind text they begin another turn.
-    fn think(&mut self, text: String, messages: &mut Vec<Message>) {
+    fn think(&mut self, text: &str, messages: &mut Vec<Message>) {
         if self.content.is_some() || !self.calls.is_empty() {
             self.end(messages);
         }
-        self.reasoning = Some(self.reasoning.take().map_or(text.clone(), |all| all + "\n" + &text));
+        self.reasoning =
+            Some(self.reasoning.take().map_or(text.to_owned(), |all| all + "\n" + text));
     }
 
     /// Text behind calls belongs to them; behind text it is another turn.

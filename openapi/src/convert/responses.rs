@@ -68,9 +68,9 @@ pub(crate) fn response(
     let (format, text) = form(text)?;
     let reasoning = given(wire.reasoning.take()).unwrap_or_default();
     let owner = owner(Caller(Arc::clone(&caller.0)), state);
-    let context = context(&mut wire, state, &owner)?;
+    let (context, earlier) = context(&mut wire, state, &owner)?;
     let mut chat = conversation(&wire, &reasoning)?;
-    chat.messages = items::messages(wire.instructions.as_deref(), &context);
+    chat.messages = items::messages(wire.instructions.as_deref(), &context, earlier)?;
     let shown_tools = shown(wire.tools.as_deref().unwrap_or_default());
     let choice = given(wire.tool_choice.take());
     let shown_choice = choice.clone().unwrap_or(ResponseToolChoice::Mode(ToolChoiceMode::Auto));
@@ -213,12 +213,12 @@ fn form(text: ResponseText) -> Result<(Option<Format>, ResponseTextState), ApiEr
     }
 }
 
-/// All items that are answered.
+/// All items that are answered, and how many of them are of earlier responses.
 fn context(
     wire: &mut CreateResponse,
     state: &State,
     owner: &Owner,
-) -> Result<Vec<Arc<wire::ResponseItem>>, ApiError> {
+) -> Result<(Vec<Arc<wire::ResponseItem>>, usize), ApiError> {
     let mut context = match &wire.previous_response_id {
         None => Vec::new(),
         Some(id) => {
@@ -230,8 +230,9 @@ fn context(
             kept.items().cloned().collect()
         }
     };
+    let earlier = context.len();
     items::add(&mut context, given(wire.input.take()), &state.responses, owner)?;
-    Ok(context)
+    Ok((context, earlier))
 }
 
 fn conversation(wire: &CreateResponse, reasoning: &ResponseReasoning) -> Result<Chat, ApiError> {

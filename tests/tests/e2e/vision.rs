@@ -39,9 +39,12 @@ fn base64(file: &[u8]) -> String {
     BASE64_STANDARD.encode(file)
 }
 
+fn data_url(file: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(file))
+}
+
 fn part(file: &[u8]) -> Value {
-    let url = format!("data:image/png;base64,{}", base64(file));
-    json!({"type": "image_url", "image_url": {"url": url, "detail": "high"}})
+    json!({"type": "image_url", "image_url": {"url": data_url(file), "detail": "high"}})
 }
 
 fn text(text: &str) -> Value {
@@ -106,6 +109,22 @@ async fn every_api_shows_the_same_image() {
     });
     let (status, message) = post(&server, "/v1/messages", body).await;
     assert_eq!((status, &message["content"][0]["text"]), (StatusCode::OK, &json!(expected)));
+    let shown = json!({"type": "input_image", "image_url": data_url(&file)});
+    let content = json!([shown, {"type": "input_text", "text": "Look."}]);
+    let body = json!({"model": "qwen2-vl", "input": [{"role": "user", "content": content}]});
+    let (status, response) = post(&server, "/v1/responses", body).await;
+    let said = &response["output"][0]["content"][0]["text"];
+    assert_eq!((status, said), (StatusCode::OK, &json!(expected)));
+    // The one that goes on from it is shown the image again.
+    let body = json!({
+        "model": "qwen2-vl",
+        "previous_response_id": response["id"],
+        "input": "And now?",
+    });
+    let (status, response) = post(&server, "/v1/responses", body).await;
+    let said = &response["output"][0]["content"][0]["text"];
+    assert_eq!((status, said), (StatusCode::OK, &json!(expected)));
+    assert_eq!(server.trace().calls("rknn_run"), 1);
     let (_, shown) = post(&server, "/api/show", json!({"model": "qwen2-vl"})).await;
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("vision")), "{shown}");
 }
@@ -204,12 +223,22 @@ async fn images_that_cannot_be_used_are_refused_by_field_before_anything_is_load
         (url("data:image/png;base64,aGVsbG8="), "is not a JPEG, PNG, WebP, GIF or BMP image"),
         (part(&cut[..60]), "is damaged"),
     ] {
-        let answer = chat(&[text("Look."), image]).ask(&server).await;
+        let answer = chat(&[text("Look."), image.clone()]).ask(&server).await;
         let error = &answer.body["error"];
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{error}");
         assert!(error["message"].as_str().unwrap().contains(words), "{words}: {error}");
         assert_eq!(error["param"], "messages[0].content[1].image_url.url");
         assert_eq!(error["code"], "invalid_image");
+        // Responses say the same of their own field.
+        let content = json!([
+            {"type": "input_text", "text": "Look."},
+            {"type": "input_image", "image_url": image["image_url"]["url"]},
+        ]);
+        let body = json!({"model": "qwen2-vl", "input": [{"role": "user", "content": content}]});
+        let (status, refused) = post(&server, "/v1/responses", body).await;
+        let own = "input[0].content[1].image_url";
+        let said = error.to_string().replace("messages[0].content[1].image_url.url", own);
+        assert_eq!((status, refused["error"].to_string()), (StatusCode::BAD_REQUEST, said));
     }
     let body = json!({"model": "qwen2-vl", "prompt": "Look.", "images": ["aGVsbG8="]});
     let (status, refused) = post(&server, "/api/generate", body).await;

@@ -110,7 +110,7 @@ pub enum ResponseInputPartType {
     SummaryText,
     /// An earlier refusal of the assistant, in `refusal`.
     Refusal,
-    /// An image. Refused with 400.
+    /// An image, in `image_url`; of models that see. Not of the assistant's.
     InputImage,
     /// A file. Refused with 400.
     InputFile,
@@ -133,8 +133,15 @@ pub struct ResponseInputPart {
     /// The text of a `refusal` part.
     #[oai(nullable)]
     pub refusal: Option<String>,
-    /// Of an `input_image` part. Refused with 400.
-    pub image_url: Option<AnyValue>,
+    /// The image of an `input_image` part: a data URL in base64 (`data:image/png;base64,…`) with a JPEG, PNG,
+    /// WebP, GIF (of which the first frame counts) or BMP image; or an address of http or https, where the
+    /// server is allowed to fetch images.
+    #[oai(nullable)]
+    pub image_url: Option<String>,
+    /// Of an `input_image` part: `auto`, `low`, `high` or `original`. Other than `auto` is ignored and named in
+    /// `x-rkllama-ignored`: a model sees every image in its encoder's size.
+    #[oai(nullable)]
+    pub detail: Option<String>,
     /// Of an `input_image` or `input_file` part. Refused with 400.
     pub file_id: Option<AnyValue>,
     /// Of an `input_file` part. Refused with 400.
@@ -236,7 +243,8 @@ document_one_of!(
 );
 document_one_of!(
     ResponseInputContent,
-    "Plain text, or an array of typed parts. The texts of several parts are joined with a line feed.",
+    "Plain text, or an array of typed parts. The texts of several parts are joined with a line feed; images \
+     stand where they are.",
     [String, Vec<ResponseInputPart>]
 );
 read_from_object!(ResponseInputItem, ResponseInputPart);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use poem_openapi::{Enum, Object, types::Example};
-use serde::{Serialize, Serializer};
+use rkllama_http::document_one_of;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::ResponseRole;
 use crate::wire::{AnyObject, ModelListObject, Nullable};
@@ -37,12 +38,14 @@ pub enum ResponseItemStatus {
 }
 
 /// What kind of part it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsePartType {
     /// Text of the input.
     InputText,
+    /// An image of the input, in `image_url`.
+    InputImage,
     /// Text of an answer.
     OutputText,
     /// A thought.
@@ -52,15 +55,22 @@ pub enum ResponsePartType {
 }
 
 /// A part of an item's content.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct ResponsePart {
     /// What kind of part it is.
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     pub kind: ResponsePartType,
-    /// The text.
-    pub text: String,
+    /// The text of every part that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of an `input_image`: the image, as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<String>,
+    /// Of an `input_image`: the detail that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Of an `output_text`: always empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Vec<AnyObject>>,
@@ -73,9 +83,46 @@ impl ResponsePart {
     /// A part with this text.
     pub fn new(kind: ResponsePartType, text: impl Into<String>) -> Self {
         let none = (kind == ResponsePartType::OutputText).then(Vec::new);
-        Self { kind, text: text.into(), annotations: none.clone(), logprobs: none }
+        Self {
+            kind,
+            text: Some(text.into()),
+            image_url: None,
+            detail: None,
+            annotations: none.clone(),
+            logprobs: none,
+        }
+    }
+
+    /// An image.
+    pub fn image(url: String, detail: Option<String>) -> Self {
+        Self {
+            text: None,
+            image_url: Some(url),
+            detail: Some(detail.unwrap_or_else(|| "auto".to_owned())),
+            ..Self::new(ResponsePartType::InputImage, "")
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        [&self.text, &self.image_url, &self.detail].into_iter().flatten()
     }
 }
+
+/// What a tool gave back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ResponseOutput {
+    /// Text.
+    Text(String),
+    /// Parts with images among them.
+    Parts(Vec<ResponsePart>),
+}
+
+document_one_of!(
+    ResponseOutput,
+    "What a tool gave back: text, or parts with images among them.",
+    [String, Vec<ResponsePart>]
+);
 
 /// An item. `type` says which of the other fields it has.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
@@ -107,9 +154,9 @@ pub struct ResponseItem {
     /// Of a call: its arguments as JSON text, which is valid where the item is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Of a result: its text.
+    /// Of a result: its text, or parts with images among them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
+    pub output: Option<ResponseOutput>,
 }
 
 impl ResponseItem {
@@ -137,9 +184,14 @@ impl ResponseItem {
 
     /// Bytes it takes in memory, as far as that depends on what is in it.
     pub(crate) fn len_bytes(&self) -> usize {
-        let parts = self.content.iter().chain(&self.summary).flatten();
-        let texts = [&self.call_id, &self.name, &self.arguments, &self.output];
-        let texts = texts.into_iter().flatten().chain(parts.map(|part| &part.text));
+        let (said, shown): (_, &[ResponsePart]) = match &self.output {
+            None => (None, &[]),
+            Some(ResponseOutput::Text(text)) => (Some(text), &[]),
+            Some(ResponseOutput::Parts(parts)) => (None, parts),
+        };
+        let parts = self.content.iter().chain(&self.summary).flatten().chain(shown);
+        let texts = [self.call_id.as_ref(), self.name.as_ref(), self.arguments.as_ref(), said];
+        let texts = texts.into_iter().flatten().chain(parts.flat_map(ResponsePart::texts));
         size_of::<Self>() + self.id.len() + texts.map(|text| text.len() + OVERHEAD).sum::<usize>()
     }
 }

@@ -14,8 +14,8 @@ pub use input::{
     ResponseInputPart, ResponseInputPartType, ResponseRole,
 };
 pub use item::{
-    ResponseItem, ResponseItemList, ResponseItemStatus, ResponseItemType, ResponsePart,
-    ResponsePartType,
+    ResponseItem, ResponseItemList, ResponseItemStatus, ResponseItemType, ResponseOutput,
+    ResponsePart, ResponsePartType,
 };
 pub use object::{
     DeletedResponse, IncompleteDetails, IncompleteReason, Response, ResponseFailure,

@@ -13,6 +13,7 @@ pub mod llama_server;
 mod messages;
 mod names;
 pub mod ollama;
+pub mod pictures;
 pub mod rerank;
 mod run;
 
@@ -50,6 +51,7 @@ pub type Operations = (
     llama_server::LlamaServerApi,
     legacy::LegacyApi,
     rerank::RerankApi,
+    pictures::PicturesApi,
 );
 
 /// All operations at work.
@@ -60,7 +62,8 @@ pub fn operations(state: State) -> Operations {
         anthropic::AnthropicApi::new(state.clone()),
         llama_server::LlamaServerApi::new(state.clone()),
         legacy::LegacyApi::new(state.clone()),
-        rerank::RerankApi::new(state),
+        rerank::RerankApi::new(state.clone()),
+        pictures::PicturesApi::new(state),
     )
 }
 

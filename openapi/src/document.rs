@@ -13,12 +13,12 @@ use poem_openapi::{
 };
 
 use crate::operations::{
-    ChatApi, CompletionsApi, EmbeddingsApi, ModelsApi, ResponsesApi, ServerApi,
+    ChatApi, CompletionsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi, ServerApi,
 };
 
 /// All operations.
 pub(crate) type Operations =
-    (ChatApi, CompletionsApi, ResponsesApi, EmbeddingsApi, ModelsApi, ServerApi);
+    (ChatApi, CompletionsApi, ResponsesApi, EmbeddingsApi, GuiActorApi, ModelsApi, ServerApi);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.

@@ -5,7 +5,7 @@ use rkllama_core::{EngineError, ModelError};
 use rkllama_http::{ApiError, Trouble};
 pub(crate) use rkllama_http::{Failure, Statuses};
 
-use crate::refusal::{echo, invalid};
+use crate::refusal::{echo, invalid, invalid_image};
 
 /// The fields of a request that errors of the engine are about.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +28,7 @@ pub(crate) fn engine(error: EngineError, blame: Blame) -> ApiError {
             wrong(reason, blame.prompt)
         }
         EngineError::Format { reason } => wrong(reason, blame.format),
-        EngineError::Image { field, reason } => {
-            invalid(format!("Invalid image: {field} {reason}.")).code("invalid_image").param(field)
-        }
+        EngineError::Image { field, reason } => invalid_image(&field, &reason),
         EngineError::Unsupported { .. } => invalid(words).code("unsupported_value").param("model"),
         EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens } => {
             invalid(format!(

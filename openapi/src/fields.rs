@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 use crate::wire::{
     AnyObject, AnyValue, ChatCompletionRequest, ChatMessage, CompletionRequest, ContentPart,
-    ContentPartType, CreateResponse, EmbeddingRequest, IncludeName, MessageContent, Modality,
-    Nullable, ResponseInput, ResponseInputContent, ResponseInputPart, ResponseInputPartType,
-    StreamOptions, StructuredOutputs, TruncationMode,
+    ContentPartType, CreateResponse, EmbeddingRequest, GuiActorRequest, IncludeName,
+    MessageContent, Modality, Nullable, ResponseInput, ResponseInputContent, ResponseInputPart,
+    ResponseInputPartType, StreamOptions, StructuredOutputs, TruncationMode,
 };
 
 /// What becomes of a field of a `T`.
@@ -244,6 +244,15 @@ const EMBEDDING: &[Field<EmbeddingRequest>] = &[
     honoured("truncate", "not OpenAI's; true: an input that is too long loses its end"),
     honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
     ignored("user", |r| r.user.is_some(), "users are not told apart"),
+];
+
+/// The fields of a request for a place on a picture.
+const GUI_ACTOR: &[Field<GuiActorRequest>] = &[
+    honoured("model", "not OpenAI's; absent: the only model with a pointer head, else 400"),
+    honoured("prompt", "not OpenAI's; what the click is to do"),
+    honoured("image", "not OpenAI's; a data URL, base64, or an address"),
+    honoured("label", "not OpenAI's; true: the picture with the place marked comes too"),
+    honoured("keep_alive", "not OpenAI's; how long the model stays loaded afterwards"),
 ];
 
 /// A request for a response: what is OpenAI's.
@@ -543,6 +552,8 @@ pub fn coverage() -> String {
     rows(&mut text, "input[].content[].", RESPONSE_PART);
     heading(&mut text, "POST /v1/embeddings");
     rows(&mut text, "", EMBEDDING);
+    heading(&mut text, "POST /v1/gui_actor");
+    rows(&mut text, "", GUI_ACTOR);
     text.push_str(include_str!("guide.md"));
     text
 }

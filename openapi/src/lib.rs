@@ -38,7 +38,9 @@ pub use shape::OpenAiShape;
 use answer::Envelope;
 use convert::Checked;
 use document::Operations;
-use operations::{ChatApi, CompletionsApi, EmbeddingsApi, ModelsApi, ResponsesApi, ServerApi};
+use operations::{
+    ChatApi, CompletionsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi, ServerApi,
+};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -115,6 +117,7 @@ pub fn app_with<T: OpenApi + 'static>(
         CompletionsApi { state: state.clone(), intake: intake.clone() },
         ResponsesApi { state: state.clone(), intake: intake.clone() },
         EmbeddingsApi { state: state.clone() },
+        GuiActorApi { state: state.clone() },
         ModelsApi { state: state.clone() },
         ServerApi { state },
         others.operations,

@@ -1,6 +1,7 @@
 //! The operations of `/v1`: verify, convert, send.
 
 mod embeddings;
+mod gui_actor;
 mod responses;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ enum Tag {
     Responses,
     /// Texts as vectors.
     Embeddings,
+    /// Places on pictures of screens.
+    GuiActor,
     /// The models on this server.
     Models,
     /// The server itself.
@@ -36,6 +39,7 @@ enum Tag {
 }
 
 pub(crate) use embeddings::EmbeddingsApi;
+pub(crate) use gui_actor::GuiActorApi;
 pub(crate) use responses::ResponsesApi;
 
 /// The operations about conversations.

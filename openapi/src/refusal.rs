@@ -43,6 +43,11 @@ pub(crate) fn empty_array(param: &str) -> ApiError {
     .param(param)
 }
 
+/// An image that cannot be used; the reason is the end of a sentence that begins with its name.
+pub(crate) fn invalid_image(param: &str, reason: &str) -> ApiError {
+    invalid(format!("Invalid image: {param} {reason}.")).code("invalid_image").param(param)
+}
+
 /// A field of another type than it has to have, found where serde could not look.
 pub(crate) fn invalid_type(param: &str, expected: &str, got: &serde_json::Value) -> ApiError {
     let got = match got {

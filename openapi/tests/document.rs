@@ -47,6 +47,7 @@ fn the_yaml_says_the_same() {
         "cancelResponse",
         "listInputItems",
         "createEmbedding",
+        "createGuiActorPoint",
         "listModels",
         "retrieveModel",
         "getHealth",
@@ -78,11 +79,13 @@ fn every_field_of_the_schema_has_a_class() {
         ("input[].content[].", "ResponseInputPart"),
     ];
     let embedding = [("", "EmbeddingRequest")];
+    let gui_actor = [("", "GuiActorRequest")];
     for (operation, own) in [
         ("POST /v1/chat/completions", chat.as_slice()),
         ("POST /v1/completions", completion.as_slice()),
         ("POST /v1/responses", response.as_slice()),
         ("POST /v1/embeddings", embedding.as_slice()),
+        ("POST /v1/gui_actor", gui_actor.as_slice()),
     ] {
         let mut published = BTreeSet::new();
         let answers = operation.ends_with("completions");

@@ -20,7 +20,7 @@ mod server;
 mod trace;
 
 pub use client::{Answer, Chat, Ending, Sse, Stream, metric, metrics};
-pub use models::ModelDir;
+pub use models::{ModelDir, Pointer};
 pub use ollama::{OllamaReply, content_of, request};
 pub use paths::{executable, mock_library, repository, tokenizer_files};
 pub use process::{

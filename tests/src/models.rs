@@ -23,6 +23,8 @@ pub struct ModelDir {
     template: Option<String>,
     /// Width and number of the outputs of its encoder.
     encoder: Option<(u32, u32)>,
+    /// Its networks for pictures of screens.
+    pointer: Option<Pointer>,
 }
 
 impl ModelDir {
@@ -41,6 +43,7 @@ impl ModelDir {
             eos_ids: None,
             template: None,
             encoder: None,
+            pointer: None,
         }
     }
 
@@ -81,6 +84,13 @@ impl ModelDir {
         self
     }
 
+    /// Has it find places on pictures of screens, with a Modelfile as the old RKLLama's models have it.
+    #[must_use]
+    pub fn pointing(mut self, pointer: Pointer) -> Self {
+        self.pointer = Some(pointer);
+        self
+    }
+
     /// Gives it this manifest.
     #[must_use]
     pub fn manifest(mut self, toml: &str) -> Self {
@@ -117,6 +127,9 @@ impl ModelDir {
         if let Some((width, outputs)) = self.encoder {
             fs::write(dir.join("vision.rknn"), encoder_text(width, outputs)).unwrap();
         }
+        if let Some(pointer) = &self.pointer {
+            pointer.write(&dir, &self.weights_name);
+        }
         if let Some(manifest) = &self.manifest {
             fs::write(dir.join("rkllama.toml"), manifest).unwrap();
         }
@@ -138,9 +151,79 @@ impl ModelDir {
             );
             body.extend(toml::from_str::<toml::Table>(&vision).unwrap());
         }
+        if self.pointer.is_some() {
+            let vision = format!(
+                "embedding_size = {width}\n[vision]\nstart = '<|vision_start|>'\n\
+                 end = '<|vision_end|>'\ncontent = '<|image_pad|>'\nembedding_size = {width}\n\
+                 mrope_patch = 28\n",
+                width = Pointer::WIDTH,
+            );
+            body.extend(toml::from_str::<toml::Table>(&vision).unwrap());
+        }
         let script: toml::Table = toml::from_str(&self.script).unwrap();
         body.extend(script);
         format!("{header}\n{body}")
+    }
+}
+
+/// An encoder that sees 280x224 pixels in 10 columns and 8 rows, and a pointer head behind it.
+#[derive(Debug, Clone)]
+pub struct Pointer {
+    /// Order of the encoder's numbers: `NCHW` or `NHWC`.
+    pub order: &'static str,
+    /// Patches that the head compares.
+    pub patches: u32,
+    /// Names of tokens that its tokenizer has besides.
+    pub tokens: &'static [&'static str],
+}
+
+impl Default for Pointer {
+    /// As the makers of GUI-Actor have it.
+    fn default() -> Self {
+        let tokens = &["<|recipient|>", "<|pointer_start|>", "<|pointer_end|>", "<|pointer_pad|>"];
+        Self { order: "NCHW", patches: 80, tokens }
+    }
+}
+
+impl Pointer {
+    /// Numbers of a vector.
+    pub const WIDTH: u32 = 256;
+
+    fn write(&self, dir: &Path, weights_name: &str) {
+        let Self { order, patches, tokens } = self;
+        let width = Self::WIDTH;
+        let modelfile = format!(
+            "FROM=\"{weights_name}\"\nHUGGINGFACE_PATH=\"microsoft/GUI-Actor\"\n\
+             VISION_ENCODER_PATH=\"vision_encoder.rknn\"\nPOINTER_HEAD_PATH=\"pointer_head.rknn\"\n\
+             IMAGE_WIDTH=280\nIMAGE_HEIGHT=224\nN_IMAGE_TOKENS=80\n"
+        );
+        fs::write(dir.join("Modelfile"), modelfile).unwrap();
+        let dims = if *order == "NCHW" { "[1, 3, 224, 280]" } else { "[1, 224, 280, 3]" };
+        let header = "RKNN-MOCK 1\ntarget_platform = 'RK3588'\nrun_ms = 5\n";
+        let encoder = format!(
+            "{header}[[input]]\nname = 'pixels'\ndims = {dims}\nfmt = '{order}'\n\
+             type = 'float16'\n[[output]]\nname = 'patches'\ndims = [80, {width}]\n"
+        );
+        fs::write(dir.join("vision_encoder.rknn"), encoder).unwrap();
+        let head = format!(
+            "{header}kind = 'pointer'\n[[input]]\nname = 'patches'\ndims = [{patches}, {width}]\n\
+             type = 'float32'\n[[input]]\nname = 'token'\ndims = [1, {width}]\ntype = 'float32'\n\
+             [[output]]\nname = 'scores'\ndims = [1, {patches}]\ntype = 'float32'\n"
+        );
+        fs::write(dir.join("pointer_head.rknn"), head).unwrap();
+        let file = dir.join("tokenizer.json");
+        let mut tokenizer: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+        let mut id = added.iter().filter_map(|token| token["id"].as_u64()).max().unwrap();
+        for token in *tokens {
+            id += 1;
+            added.push(serde_json::json!({
+                "id": id, "content": token, "special": true, "normalized": false,
+                "single_word": false, "lstrip": false, "rstrip": false,
+            }));
+        }
+        fs::write(file, tokenizer.to_string()).unwrap();
     }
 }
 

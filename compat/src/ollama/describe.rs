@@ -57,6 +57,7 @@ fn capabilities(model: &Model, traits: &ModelTraits) -> Vec<Capability> {
             (traits.tools, Capability::Tools),
             (traits.infill, Capability::Insert),
             (traits.vision, Capability::Vision),
+            (traits.pointing, Capability::GuiActor),
             (traits.thinking, Capability::Thinking),
         ];
         all.extend(has.into_iter().filter_map(|(has, what)| has.then_some(what)));

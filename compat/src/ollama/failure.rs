@@ -2,7 +2,7 @@
 
 use poem::{error::ResponseError, http::StatusCode};
 use rkllama_core::{EngineError, ModelError};
-use rkllama_http::{ApiError, ErrorShape, Fault, Trouble};
+use rkllama_http::{ApiError, BodyError, ErrorShape, Fault, Trouble};
 
 use super::wire::ErrorBody;
 use crate::names::Lookup;
@@ -23,8 +23,11 @@ impl ErrorShape for OllamaShape {
                 error(StatusCode::METHOD_NOT_ALLOWED, words).code(PLAIN_TEXT).allowing(&allow)
             }
             Fault::Body(body) => {
-                let status = ResponseError::status(&body);
-                error(status, body.to_string())
+                let field = match &body {
+                    BodyError::Data { path: Some(path), .. } => format!("{path}: "),
+                    _ => String::new(),
+                };
+                error(ResponseError::status(&body), format!("{field}{body}"))
             }
             Fault::Auth(refused) => {
                 error(ResponseError::status(&refused), refused.to_string()).barred(&refused)

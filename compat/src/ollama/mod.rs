@@ -166,9 +166,17 @@ enum StatusReply {
 
 /// The model of this name.
 pub(crate) fn model_of(state: &State, name: Option<String>) -> Result<Arc<Model>, ApiError> {
+    model_called(state, name, |name| format!("model '{name}' not found"))
+}
+
+/// The model of this name; `absent` words it for a name that nobody has.
+pub(crate) fn model_called(
+    state: &State,
+    name: Option<String>,
+    absent: impl FnOnce(&str) -> String,
+) -> Result<Arc<Model>, ApiError> {
     let name = name.filter(|name| !name.is_empty()).ok_or_else(|| bad("model is required"))?;
-    let found = Named::find(state, name, |name| format!("model '{name}' not found"));
-    found.map(|found| found.model)
+    Named::find(state, name, absent).map(|found| found.model)
 }
 
 impl OllamaApi {

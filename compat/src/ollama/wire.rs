@@ -520,6 +520,10 @@ pub enum Capability {
     Insert,
     /// It sees.
     Vision,
+    /// It finds places on pictures of screens. Not Ollama's.
+    #[oai(rename = "gui_actor")]
+    #[serde(rename = "gui_actor")]
+    GuiActor,
     /// It makes vectors.
     Embedding,
     /// It thinks before it answers.

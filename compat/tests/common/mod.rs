@@ -41,6 +41,10 @@ pub(crate) struct World {
     pub(crate) rerank_error: Option<EngineError>,
     /// Query, documents and instruction, in words.
     pub(crate) reranked: Mutex<Vec<String>>,
+    /// Why no place is found.
+    pub(crate) point_error: Option<EngineError>,
+    /// What was looked for, and on which picture.
+    pub(crate) pointed: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -57,6 +61,8 @@ impl World {
             store: Arc::default(),
             rerank_error: None,
             reranked: Mutex::default(),
+            point_error: None,
+            pointed: Mutex::default(),
         }
     }
 
@@ -151,6 +157,15 @@ impl Engine for Playing {
     fn generate(&self, request: Request) -> Generation {
         self.0.asked.lock().unwrap().push(request);
         Box::pin(futures_util::stream::iter(self.0.script.clone()))
+    }
+
+    fn point(&self, request: rkllama_core::PointRequest) -> rkllama_core::Pointing {
+        let error = self.0.point_error.clone();
+        let drawn = request.draws.then(|| b"a picture".to_vec());
+        let pointed =
+            rkllama_core::Pointed { x: 17, y: 4, width: 1920, height: 1080, drawn, tokens: 1428 };
+        self.0.pointed.lock().unwrap().push(format!("{} {:?}", request.task, request.screen));
+        Box::pin(async move { error.map_or(Ok(pointed), Err) })
     }
 
     fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {

@@ -83,6 +83,10 @@ impl Engine for ScriptedEngine {
         })
     }
 
+    fn point(&self, request: rkllama_core::PointRequest) -> rkllama_core::Pointing {
+        unreachable!("nothing here looks for places: {request:?}")
+    }
+
     fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
         unreachable!("nothing here compares texts: {request:?}")
     }
@@ -125,6 +129,7 @@ impl Texts for ScriptedTexts {
         let config = r#"{"model_type": "qwen3", "hidden_size": 1024}"#;
         let traits = ModelTraits {
             vision: false,
+            pointing: false,
             template: "{{ messages }}".to_owned(),
             tools: is_able,
             thinking: is_able,

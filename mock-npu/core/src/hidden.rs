@@ -2,8 +2,13 @@
 //!
 //! Each word has a fixed random direction, and a row is the sum over the words read, so that texts
 //! with common words lie near each other. That is all that tests of retrieval need.
+//!
+//! Behind an image the words before it count for little, and each image leads elsewhere. The mock's
+//! encoders paint red, green and blue along the directions of these words, so that a pointer head finds
+//! what is called so.
 
 use crate::corpus::is_function_word;
+use crate::input::EMBEDDED;
 use crate::rng;
 use crate::vocabulary::Vocabulary;
 
@@ -11,6 +16,8 @@ use crate::vocabulary::Vocabulary;
 const FUNCTION_WORD_WEIGHT: f32 = 0.15;
 /// An instruction before "Query:" is the same for all queries.
 const INSTRUCTION_WEIGHT: f32 = 0.1;
+/// What an image adds to all that follows it.
+const IMAGE_WEIGHT: f32 = 0.3;
 /// The last token's own share.
 const TOKEN_WEIGHT: f32 = 0.05;
 
@@ -22,12 +29,31 @@ pub(crate) struct HiddenLayer<'a> {
     sum: Vec<f32>,
     word: String,
     held: Vec<u8>,
+    /// The rows of the image that is being read.
+    image: Option<u64>,
+}
+
+/// One number of a word's direction, from -0.5 to 0.5.
+pub(crate) fn direction_of(seed: u64, word: &str, column: usize) -> f32 {
+    along(rng::hash_bytes(seed, word.as_bytes()), column)
+}
+
+fn along(direction: u64, column: usize) -> f32 {
+    rng::unit(rng::mix(direction, column as u64)) as f32 - 0.5
 }
 
 impl<'a> HiddenLayer<'a> {
     pub(crate) fn new(vocabulary: &'a Vocabulary, width: usize, seed: u64) -> Self {
         let sum = vec![0.0; width];
-        HiddenLayer { vocabulary, width, seed, sum, word: String::new(), held: Vec::new() }
+        HiddenLayer {
+            vocabulary,
+            width,
+            seed,
+            sum,
+            word: String::new(),
+            held: Vec::new(),
+            image: None,
+        }
     }
 
     /// Rows of the tokens from `from` on.
@@ -43,6 +69,14 @@ impl<'a> HiddenLayer<'a> {
     }
 
     fn read(&mut self, token: u32) {
+        if token & EMBEDDED != 0 {
+            return self.see(token);
+        }
+        if let Some(image) = self.image.take() {
+            let mut sum = std::mem::take(&mut self.sum);
+            self.add(image, IMAGE_WEIGHT, &mut sum);
+            self.sum = sum;
+        }
         let special = self.vocabulary.is_special(token);
         let piece: &[u8] = if special { b" " } else { self.vocabulary.piece(token) };
         self.held.extend_from_slice(piece);
@@ -55,6 +89,15 @@ impl<'a> HiddenLayer<'a> {
             }
         }
         self.held.truncate(8);
+    }
+
+    fn see(&mut self, row: u32) {
+        let before = self.image.unwrap_or_else(|| {
+            self.read_character(' ');
+            self.sum.iter_mut().for_each(|value| *value *= INSTRUCTION_WEIGHT);
+            self.seed
+        });
+        self.image = Some(rng::mix(before, u64::from(row)));
     }
 
     fn read_character(&mut self, character: char) {
@@ -83,7 +126,7 @@ impl<'a> HiddenLayer<'a> {
 
     fn add(&self, direction: u64, weight: f32, row: &mut [f32]) {
         for (index, value) in row.iter_mut().enumerate() {
-            *value += weight * (rng::unit(rng::mix(direction, index as u64)) as f32 - 0.5);
+            *value += weight * along(direction, index);
         }
     }
 
@@ -131,6 +174,24 @@ mod tests {
         let right = cosine(query, "Paris is the capital of France");
         let wrong = cosine(query, "The passages in this book answer a question");
         assert!(right > 0.5 && wrong < 0.3, "{right} {wrong}");
+    }
+
+    #[test]
+    fn behind_an_image_its_words_count_and_the_image_itself() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/tokenizer.json");
+        let vocabulary = Vocabulary::load(&path).expect("the demo's tokenizer");
+        let row = |image: u32, text: &str| {
+            let mut tokens = vocabulary.encode("quarterly revenue grew");
+            tokens.extend([EMBEDDED | image, EMBEDDED | 9]);
+            tokens.extend(vocabulary.encode(text));
+            HiddenLayer::new(&vocabulary, 64, 0).rows(&tokens, tokens.len() - 1)
+        };
+        let along_red = |row: &[f32]| -> f32 {
+            row.iter().enumerate().map(|(at, value)| value * direction_of(0, "red", at)).sum()
+        };
+        assert!(along_red(&row(1, "red ")) > 10.0 * along_red(&row(1, "dog ")).abs());
+        assert_ne!(row(1, "red "), row(2, "red "));
+        assert_eq!(row(1, "red "), row(1, "red "));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod chat;
 mod completion;
 mod embedding;
+mod gui_actor;
 mod responses;
 mod runs;
 mod tally;
@@ -29,6 +30,7 @@ use crate::{failure, shape};
 pub(crate) use chat::{ChatWriter, whole_chat};
 pub(crate) use completion::{CompletionWriter, Echoes, whole_completion};
 pub(crate) use embedding::embeddings;
+pub(crate) use gui_actor::gui_actor;
 pub(crate) use responses::{Composer, Keep, whole_response};
 pub(crate) use runs::{Choice, Step, Steps, Whole, in_turn, whole};
 pub(crate) use tally::{Tally, Work};

@@ -8,7 +8,7 @@ use rkllama_http::{ApiError, image_of_url};
 use super::tools;
 use crate::{
     fields,
-    refusal::{echo, empty_array, invalid, missing, unsupported},
+    refusal::{echo, empty_array, invalid, invalid_image, missing, unsupported},
     wire::{ChatMessage, ContentPart, ContentPartType, MessageContent, MessageRole, given},
 };
 
@@ -92,9 +92,7 @@ fn said(role: Role, param: &str, parts: Vec<ContentPart>) -> Result<Message, Api
 
 /// An image behind a URL.
 pub(super) fn image(field: &str, url: &str) -> Result<Image, ApiError> {
-    let source = image_of_url(url).map_err(|reason| {
-        invalid(format!("Invalid image: {field} {reason}.")).code("invalid_image").param(field)
-    })?;
+    let source = image_of_url(url).map_err(|reason| invalid_image(field, &reason))?;
     Ok(Image { field: field.to_owned(), source })
 }
 

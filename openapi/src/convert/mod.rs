@@ -5,6 +5,7 @@ mod common;
 mod completion;
 mod embedding;
 mod format;
+mod gui_actor;
 mod items;
 mod messages;
 mod model;
@@ -15,6 +16,7 @@ pub(crate) use chat::chat;
 pub(crate) use common::check_integer;
 pub(crate) use completion::completion;
 pub(crate) use embedding::{CheckedEmbedding, embedding};
+pub(crate) use gui_actor::gui_actor;
 pub(crate) use responses::{owner, response};
 
 use rkllama_core::Request;

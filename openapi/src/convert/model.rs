@@ -25,6 +25,15 @@ pub(super) fn resolve_for_embedding(
     named(model, name, state)
 }
 
+/// The model that is to find a place on a picture, and the name under which it does.
+pub(super) fn resolve_for_pointing(
+    name: Option<String>,
+    state: &State,
+) -> Result<(Arc<Model>, String), ApiError> {
+    let model = state.fallback.for_pointing(name.as_deref(), &*state.models);
+    named(model, name, state)
+}
+
 fn named(
     model: Result<Arc<Model>, Unresolved>,
     name: Option<String>,

@@ -8,6 +8,7 @@ mod answer;
 mod completion;
 mod embedding;
 mod format;
+mod gui_actor;
 mod health;
 mod message;
 mod model;
@@ -34,6 +35,7 @@ pub use embedding::{
     InputType,
 };
 pub use format::{JsonSchemaFormat, ResponseFormat, ResponseFormatType, StructuredOutputs};
+pub use gui_actor::{GuiActorObject, GuiActorPoint, GuiActorRequest, GuiActorUsage};
 pub use health::{Health, HealthProblem, HealthRuntime, HealthStatus, Readiness, ReadyStatus};
 pub use message::{
     ChatMessage, ContentPart, ContentPartType, ImageUrl, MessageContent, MessageRole,

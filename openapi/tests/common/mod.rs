@@ -20,8 +20,8 @@ use futures_core::Stream;
 use rkllama_core::{
     Chat, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish,
     Finished, Generation, KeepAlive, Message, Model, ModelError, ModelRuntime, ModelState, Models,
-    Problem, Prompt, Request, Resident, Sampling, Started, TextFiles, Timings, ToolCallPiece,
-    Usage, Working,
+    PointRequest, Pointed, Pointing, Problem, Prompt, Request, Resident, Sampling, Started,
+    TextFiles, Timings, ToolCallPiece, Usage, Working,
 };
 use rkllama_http::{Browsers, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
@@ -54,6 +54,9 @@ pub(crate) struct ScriptedEngine {
     /// The vectors of inputs, one after the other; none is left where they are to hang.
     pub(crate) embeddings: Option<Result<Vec<Embedding>, EmbedError>>,
     pub(crate) embed_requests: Mutex<Vec<EmbedRequest>>,
+    /// The place on a picture.
+    pub(crate) pointed: Option<Result<Pointed, EngineError>>,
+    pub(crate) point_requests: Mutex<Vec<PointRequest>>,
 }
 
 impl ScriptedEngine {
@@ -105,6 +108,12 @@ impl Engine for ScriptedEngine {
             }
         });
         Box::pin(Running { steps, count: Arc::clone(&self.running) })
+    }
+
+    fn point(&self, request: PointRequest) -> Pointing {
+        self.point_requests.lock().unwrap().push(request);
+        let pointed = self.pointed.clone().expect("nothing is said of places");
+        Box::pin(async move { pointed })
     }
 
     fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {

@@ -10,8 +10,8 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    EmbedError, EmbedRequest, Embedding, EngineError, Event, KeepAlive, Model, Relevance, Request,
-    RerankRequest, Working,
+    EmbedError, EmbedRequest, Embedding, EngineError, Event, KeepAlive, Model, PointRequest,
+    Pointed, Relevance, Request, RerankRequest, Working,
 };
 
 /// A running or waiting generation. Dropping it cancels: it leaves the queue, or aborts the run.
@@ -22,6 +22,9 @@ pub type Embeddings = Pin<Box<dyn Future<Output = Result<Vec<Embedding>, EmbedEr
 
 /// Relevances in the making, in the order of the documents. Dropping it cancels.
 pub type Relevances = Working<Vec<Relevance>>;
+
+/// A place that is being looked for. Dropping it cancels.
+pub type Pointing = Working<Pointed>;
 
 /// Something that keeps the server from doing its work well, in words for its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins to compare documents with a query. Returns at once.
     fn rerank(&self, request: RerankRequest) -> Relevances;
+
+    /// Begins to look for a place on a picture. Returns at once.
+    fn point(&self, request: PointRequest) -> Pointing;
 
     /// Loads a model for `client` and keeps it for as long as `keep_alive` says.
     ///

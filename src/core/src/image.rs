@@ -52,6 +52,21 @@ pub struct Vision {
     pub normalise: Option<Normalise>,
     /// Tokens of an image, as far as somebody says so before the encoder is loaded.
     pub image_tokens: Option<u32>,
+    /// Width and height of what the encoder sees, in pixels, as far as somebody says so: its own file
+    /// is believed.
+    pub sizes: (Option<u32>, Option<u32>),
+    /// The network behind the model that finds a place on a picture, if it has one. Its pictures are
+    /// put into the encoder's input as they are, and not into a square.
+    pub pointer_head: Option<PointerHead>,
+}
+
+/// A network that finds a place on a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointerHead {
+    /// The `.rknn` file.
+    pub file: PathBuf,
+    /// Its size, in bytes.
+    pub bytes: u64,
 }
 
 /// Mean and deviation of red, green and blue, as parts of 1.

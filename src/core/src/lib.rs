@@ -13,6 +13,7 @@ mod keep_alive;
 mod message;
 mod model;
 mod observer;
+mod pointing;
 mod presets;
 mod request;
 mod rerank;
@@ -23,17 +24,19 @@ mod tool;
 
 pub use embedding::{EmbedError, EmbedInput, EmbedRequest, Embedding, Pooling};
 pub use engine::{
-    Embeddings, Engine, Generation, LoadState, ModelRuntime, Problem, Relevances, Resident,
+    Embeddings, Engine, Generation, LoadState, ModelRuntime, Pointing, Problem, Relevances,
+    Resident,
 };
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
 pub use image::{
-    Fetching, IMAGE_MARK, Image, ImageFetch, ImageSource, ImageTags, Normalise, Vision,
+    Fetching, IMAGE_MARK, Image, ImageFetch, ImageSource, ImageTags, Normalise, PointerHead, Vision,
 };
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
+pub use pointing::{PointRequest, Pointed};
 pub use presets::{Presets, Source, is_jinja};
 pub use request::{Chat, Format, Infill, Prompt, Request};
 pub use rerank::{Relevance, RerankRequest};

@@ -19,6 +19,8 @@ pub struct ModelTraits {
     pub thinking: bool,
     /// Whether it can be shown images.
     pub vision: bool,
+    /// Whether it finds places on pictures of screens.
+    pub pointing: bool,
     /// Whether it can be asked for what stands between two texts.
     pub infill: bool,
     /// The name of the token that begins a text, where the tokenizer has one.

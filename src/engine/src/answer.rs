@@ -79,7 +79,9 @@ impl Answer {
             Reply::Piece { token, text, tokens } => Ok(self.piece(token, &text, tokens)),
             Reply::End { finish, tokens } => Ok(self.end(finish, tokens)),
             // Only jobs that want no answer are answered so.
-            Reply::Loaded | Reply::Embedding(_) | Reply::Scores(_) => Ok(Vec::new()),
+            Reply::Loaded | Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. } => {
+                Ok(Vec::new())
+            }
             Reply::Failed(error) => Err(error),
         }
     }

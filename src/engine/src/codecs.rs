@@ -63,6 +63,7 @@ impl Codecs {
                 tools: codec.capabilities().tools,
                 thinking: codec.capabilities().reasoning(),
                 vision: model.vision.is_some(),
+                pointing: model.vision.as_ref().is_some_and(|it| it.pointer_head.is_some()),
                 infill: codec.can_infill(),
                 bos_token: codec.named_token("bos_token").map(str::to_owned),
                 eos_token: codec.named_token("eos_token").map(str::to_owned),

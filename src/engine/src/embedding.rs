@@ -188,6 +188,7 @@ async fn read(
     let asked = Asked {
         model: &request.model,
         reading: Reading::Vector(pooling),
+        pictured: None,
         keep_alive: request.keep_alive,
         client: &request.client,
     };

@@ -10,7 +10,8 @@ use std::{
 
 use rkllama_core::{
     EmbedRequest, Embeddings, Engine, EngineError, Generation, KeepAlive, Model, ModelRuntime,
-    Models, Observer, Problem, Relevances, Request, RerankRequest, Resident, Sampling, Working,
+    Models, Observer, PointRequest, Pointing, Problem, Relevances, Request, RerankRequest,
+    Resident, Sampling, Working,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +21,7 @@ use crate::{
     config::EngineConfig,
     embedding, generation,
     kv::{SavedPrompts, SavedPromptsConfig},
+    pointing,
     queue::{Job, Queue, Refusal, Reply, Ticket, TotalWaiting},
     rerank,
     residency::Residency,
@@ -187,6 +189,10 @@ impl Engine for NpuEngine {
 
     fn rerank(&self, request: RerankRequest) -> Relevances {
         rerank::start(Arc::clone(&self.inner), request)
+    }
+
+    fn point(&self, request: PointRequest) -> Pointing {
+        pointing::start(Arc::clone(&self.inner), request)
     }
 
     fn load(

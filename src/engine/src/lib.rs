@@ -17,6 +17,7 @@ mod generation;
 mod kv;
 mod load;
 mod pictures;
+mod pointing;
 mod presets;
 mod process;
 mod queue;

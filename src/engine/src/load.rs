@@ -135,6 +135,7 @@ impl<'a> Loading<'a> {
                         took_ms = began.elapsed().as_millis(),
                         "model loaded"
                     );
+                    self.report_sizes(&loaded);
                     self.learn(choice, header, LoadOutcome::Worked).await;
                     let choice = choice.clone();
                     return Ok(Ok(LoadedModel { worker, loaded, choice, context_tokens_max }));
@@ -177,6 +178,7 @@ impl<'a> Loading<'a> {
                 .map(|Normalise { mean, std }| protocol::Normalise { mean, std }),
             ask_width: choice.hidden_layer,
             pixels_max: self.shared.config().pictures.pixels_max,
+            pointer_head: vision.pointer_head.as_ref().map(|head| head.file.clone()),
         }
     }
 
@@ -252,6 +254,28 @@ impl<'a> Loading<'a> {
             why = better.why,
             "loading the model again: its toolkit is known now"
         );
+    }
+
+    /// What manifest or Modelfile say of images, where the encoder itself says otherwise.
+    fn report_sizes(&self, loaded: &Loaded) {
+        let (Some(stated), Some(seen)) = (&self.model.vision, &loaded.encoder) else { return };
+        let (width, height) = stated.sizes;
+        for (what, stated, seen) in [
+            ("width", width, seen.width),
+            ("height", height, seen.height),
+            ("tokens", stated.image_tokens, seen.image_tokens),
+        ] {
+            if let Some(stated) = stated.filter(|stated| *stated != seen) {
+                let model = &self.model.id;
+                tracing::warn!(
+                    model,
+                    what,
+                    stated,
+                    seen,
+                    "an image is not as the model's files say"
+                );
+            }
+        }
     }
 
     fn report_next(&self, next: &RuntimeChoice) {

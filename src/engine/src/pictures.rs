@@ -58,6 +58,23 @@ pub(crate) async fn take(
 ) -> Result<Vec<protocol::Image>, EngineError> {
     // They stay in their messages too: how many there are is told by them.
     let images: Vec<Image> = chat.messages.iter().flat_map(images_of).cloned().collect();
+    let looked = look_at(&images, pictures, decodings).await?;
+    Ok(looked.into_iter().map(|looked| looked.image).collect())
+}
+
+/// An image that can be used.
+pub(crate) struct Looked {
+    pub(crate) image: protocol::Image,
+    /// Its width and height, turned upright.
+    pub(crate) size: (u32, u32),
+}
+
+/// Fetches images and looks at each, in their order, if all can be used.
+pub(crate) async fn look_at(
+    images: &[Image],
+    pictures: &Pictures,
+    decodings: &Arc<Semaphore>,
+) -> Result<Vec<Looked>, EngineError> {
     if let Some(over) = images.get(IMAGES_MAX) {
         return Err(refused(
             over,
@@ -71,18 +88,18 @@ pub(crate) async fn take(
             ImageSource::Bytes(bytes) => bytes.clone(),
             ImageSource::Url(url) => match &pictures.fetch {
                 Some(fetch) => {
-                    fetch.fetch(url.clone()).await.map_err(|reason| refused(&image, reason))?
+                    fetch.fetch(url.clone()).await.map_err(|reason| refused(image, reason))?
                 }
                 None => {
                     let reason = "is given as an address, which this server does not fetch: send it \
                                   as a data URL";
-                    return Err(refused(&image, reason.to_owned()));
+                    return Err(refused(image, reason.to_owned()));
                 }
             },
         };
         bytes_left = bytes_left.checked_sub(bytes.len()).ok_or_else(|| {
             refused(
-                &image,
+                image,
                 format!("is too much: all images together have more than {BYTES_MAX} bytes"),
             )
         })?;
@@ -93,13 +110,16 @@ pub(crate) async fn take(
         let looked = spawn_blocking(move || {
             // Given back when the work is over, not when its client has gone.
             let _permit = permit;
-            decode(&bytes, &limits).map(|_| protocol::Image {
-                digest: Sha256::digest(&bytes).into(),
-                bytes: bytes.to_vec(),
+            decode(&bytes, &limits).map(|picture| Looked {
+                image: protocol::Image {
+                    digest: Sha256::digest(&bytes).into(),
+                    bytes: bytes.to_vec(),
+                },
+                size: (picture.width(), picture.height()),
             })
         });
-        let looked = looked.await.map_err(|_| refused(&image, "cannot be read".to_owned()))?;
-        taken.push(looked.map_err(|error| refused(&image, error.to_string()))?);
+        let looked = looked.await.map_err(|_| refused(image, "cannot be read".to_owned()))?;
+        taken.push(looked.map_err(|error| refused(image, error.to_string()))?);
     }
     Ok(taken)
 }
@@ -108,7 +128,7 @@ fn images_of(message: &Message) -> &[Image] {
     &message.images
 }
 
-fn refused(image: &Image, reason: String) -> EngineError {
+pub(crate) fn refused(image: &Image, reason: String) -> EngineError {
     EngineError::Image { field: image.field.clone(), reason }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
-use rkllama_protocol::{Pictured, Pooling};
+use rkllama_protocol::{Encoder, Pictured, Pooling};
 use tokio::sync::{Notify, mpsc};
 
 use crate::steering::Steering;
@@ -51,6 +51,13 @@ pub(crate) enum Reply {
     Embedding(Vec<f32>),
     /// The logarithms of the candidates' probabilities; the answer to a job that wants them.
     Scores(Vec<f32>),
+    /// How much each part of the image is meant; the answer to a job that wants a place.
+    Place {
+        /// One for each part, row after row.
+        scores: Vec<f32>,
+        /// What cut the image into parts.
+        encoder: Encoder,
+    },
     /// It cannot begin or go on.
     Failed(EngineError),
 }
@@ -62,6 +69,11 @@ pub(crate) enum Reading {
     Vector(Pooling),
     /// How likely each of these tokens comes behind it.
     Scores(Arc<[i32]>),
+    /// What the token with so many behind it means of the image.
+    Place {
+        /// Tokens behind it.
+        behind: u32,
+    },
 }
 
 /// A prompt waiting for its model.

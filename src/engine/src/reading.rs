@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rkllama_core::{EngineError, Finish, Finished, KeepAlive, Model, Sampling, Timings, Usage};
+use rkllama_protocol::Pictured;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -19,6 +20,8 @@ const REPLIES_MAX: usize = 4;
 pub(crate) struct Asked<'a> {
     pub(crate) model: &'a Arc<Model>,
     pub(crate) reading: Reading,
+    /// The text with its image, where it has one; a placeholder stands for it in the tokens.
+    pub(crate) pictured: Option<Arc<Pictured>>,
     pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) client: &'a Arc<str>,
 }
@@ -30,13 +33,12 @@ pub(crate) async fn run(
     tokens: Vec<i32>,
     report: &mut Report,
 ) -> Result<Reply, EngineError> {
-    let Asked { model, reading, keep_alive, client } = asked;
-    let count = saturated(tokens.len());
-    report.prompt_tokens = count;
+    let Asked { model, reading, pictured, keep_alive, client } = asked;
+    report.prompt_tokens = saturated(tokens.len());
     let (reply, replies) = mpsc::channel(REPLIES_MAX);
     let job = Job {
         tokens,
-        pictured: None,
+        pictured,
         shared_prefix: None,
         reading: Some(reading),
         stop_tokens: Vec::new(),
@@ -59,13 +61,13 @@ pub(crate) async fn run(
         };
         report.heard(&reply);
         match reply {
-            found @ (Reply::Embedding(_) | Reply::Scores(_)) => {
+            found @ (Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. }) => {
                 let timings = Timings {
                     queued: started_at.saturating_duration_since(admitted_at),
                     prefill: started_at.elapsed(),
                     ..Timings::default()
                 };
-                let usage = Usage { prompt_tokens: count, ..Usage::default() };
+                let usage = Usage { prompt_tokens: report.prompt_tokens, ..Usage::default() };
                 report.finish(Finished { finish: Finish::Stop, stopped_by: None, usage, timings });
                 return Ok(found);
             }

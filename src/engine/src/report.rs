@@ -67,7 +67,7 @@ impl Report {
                 self.first_at.get_or_insert_with(Instant::now);
                 self.completion_tokens = self.completion_tokens.saturating_add(*tokens);
             }
-            Reply::Embedding(_) | Reply::Scores(_) => {
+            Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. } => {
                 self.first_at.get_or_insert_with(Instant::now);
             }
             Reply::End { .. } | Reply::Loaded | Reply::Failed(_) => {}

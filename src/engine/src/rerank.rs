@@ -43,6 +43,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: RerankRequest) -> Relevance
             let asked = Asked {
                 model: &model,
                 reading: Reading::Scores(Arc::clone(&answers)),
+                pictured: None,
                 keep_alive: request.keep_alive,
                 client: &request.client,
             };

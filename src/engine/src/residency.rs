@@ -105,7 +105,10 @@ impl Residency {
 
     /// Finds a place, making room if need be. One caller at a time: loads are serialised.
     pub(crate) async fn admit(self: &Arc<Self>, model: &Model) -> Result<Place, EngineError> {
-        let encoder_bytes = model.vision.as_ref().map(|vision| vision.encoder_bytes);
+        let encoder_bytes = model.vision.as_ref().map(|vision| {
+            let head_bytes = vision.pointer_head.as_ref().map_or(0, |head| head.bytes);
+            vision.encoder_bytes.saturating_add(head_bytes)
+        });
         let weights_bytes = memory_bytes(model);
         let bytes = weights_bytes.saturating_add(encoder_bytes.unwrap_or(0));
         loop {

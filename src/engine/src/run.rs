@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::EngineConfig,
     process::{Worker, unexpected},
-    queue::{Job, Reply},
+    queue::Job,
 };
 
 /// Who hears the tokens of a run.
@@ -54,6 +54,17 @@ pub(crate) enum Outcome {
     Lost,
 }
 
+/// What was found out about a text that was read.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Its vector.
+    Vector(Vec<f32>),
+    /// The logarithms of candidates' probabilities.
+    Scores(Vec<f32>),
+    /// How much each part of its image is meant.
+    Place(Vec<f32>),
+}
+
 /// A run that is over.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -62,7 +73,7 @@ pub(crate) struct Ran {
     /// failed or was not waited for.
     pub(crate) generated: Option<Vec<i32>>,
     /// What was found out about a text that was read.
-    pub(crate) found: Option<Reply>,
+    pub(crate) found: Option<Found>,
     /// Counts of the runtime.
     pub(crate) stats: Stats,
 }
@@ -76,6 +87,7 @@ impl Ran {
 fn images_of(order: &Order) -> u32 {
     let images = match order {
         Order::Generate(generate) => generate.pictured.as_ref().map_or(0, |it| it.images.len()),
+        Order::Point(point) => point.pictured.images.len(),
         Order::Embed(_) | Order::Score(_) => 0,
     };
     u32::try_from(images).unwrap_or(u32::MAX)
@@ -84,7 +96,7 @@ fn images_of(order: &Order) -> u32 {
 /// A run as it goes.
 struct Course {
     generated: Vec<i32>,
-    found: Option<Reply>,
+    found: Option<Found>,
     deadline: Instant,
     is_aborting: bool,
     is_stopped: bool,
@@ -123,11 +135,15 @@ impl Run<'_> {
                         }
                     }
                     Ok(Some(FromWorker::Embedding(embedding))) if embedding.run == run => {
-                        course.found = Some(Reply::Embedding(embedding.vector));
+                        course.found = Some(Found::Vector(embedding.vector));
                         course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::Scores(scores))) if scores.run == run => {
-                        course.found = Some(Reply::Scores(scores.candidates));
+                        course.found = Some(Found::Scores(scores.candidates));
+                        course.deadline = Instant::now() + self.config.stall_timeout;
+                    }
+                    Ok(Some(FromWorker::Pointed(pointed))) if pointed.run == run => {
+                        course.found = Some(Found::Place(pointed.scores));
                         course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::End(end))) if end.run() == run => {

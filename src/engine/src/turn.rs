@@ -7,7 +7,9 @@
 use std::{borrow::Cow, collections::VecDeque, path::Path, sync::Arc};
 
 use rkllama_core::{EngineError, Finish, Model, PromptTokens, Sampling};
-use rkllama_protocol::{Embed, Generate, KvOrders, Order, Pictured, Piece, RunSampling, Score};
+use rkllama_protocol::{
+    Embed, Encoder, Generate, KvOrders, Order, Pictured, Piece, Point, RunSampling, Score,
+};
 use rkllama_text::{grammar::GrammarError, without_marks};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ use crate::{
     pictures::{expanded, is_image},
     queue::{Job, Reading, Reply},
     repetition::Repetition,
-    run::{Listener, Nobody, Outcome, Ran, Run},
+    run::{Found, Listener, Nobody, Outcome, Ran, Run},
     runtimes::KvReuse,
     slot::{InWorker, fail, send},
     steering::{Released, Steered, Steering, Step, TOKEN_UNKNOWN},
@@ -134,10 +136,19 @@ impl Turn<'_> {
     /// What is wanted of a text.
     async fn read(&mut self, reading: &Reading) -> Result<After, Lost> {
         let job = self.job;
-        send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0, prompt_tokens: None });
+        let count = u32::try_from(self.prompt.len()).unwrap_or(u32::MAX);
+        let prompt_tokens = job.pictured.is_some().then_some(count);
+        send(job, Reply::Started { ignored: Vec::new(), cached_tokens: 0, prompt_tokens });
         *self.runs += 1;
         let (run, tokens) = (*self.runs, job.tokens.clone());
         let order = match reading {
+            Reading::Place { behind } => {
+                let Some(pictured) = job.pictured.as_deref().cloned() else {
+                    let reason = "a place is looked for without an image".to_owned();
+                    return Ok(self.broken_off(Outcome::Failed(reason)));
+                };
+                Order::Point(Point { run, pictured, tokens: count, behind: *behind })
+            }
             Reading::Vector(pooling) => Order::Embed(Embed { run, tokens, pooling: *pooling }),
             Reading::Scores(candidates) => Order::Score(Score {
                 run,
@@ -151,7 +162,7 @@ impl Turn<'_> {
         let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
         match (ran.outcome, ran.found) {
             (Outcome::Ended(_) | Outcome::Stopped, Some(found)) => {
-                send(job, found);
+                send(job, told(found, self.resident.loaded.encoder));
                 Ok(After::Answered)
             }
             (Outcome::Ended(_) | Outcome::Stopped, None) => {
@@ -508,6 +519,19 @@ impl Turn<'_> {
             ),
             context_tokens_max: self.resident.context_tokens_max,
             margin_tokens: self.config.margin_tokens(&self.resident.choice),
+        }
+    }
+}
+
+/// What was found, for the job's client.
+fn told(found: Found, encoder: Option<Encoder>) -> Reply {
+    match (found, encoder) {
+        (Found::Vector(vector), _) => Reply::Embedding(vector),
+        (Found::Scores(scores), _) => Reply::Scores(scores),
+        (Found::Place(scores), Some(encoder)) => Reply::Place { scores, encoder },
+        (Found::Place(_), None) => {
+            let reason = "a place on an image that nobody has seen".to_owned();
+            Reply::Failed(EngineError::Run { reason })
         }
     }
 }

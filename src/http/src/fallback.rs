@@ -70,6 +70,27 @@ impl Fallbacks {
         }
         resolve(name, &self.rerank, models)
     }
+
+    /// The model that is to find places on pictures; it is ready. A request that names none means the only
+    /// one that is made for it; none answers for names nobody knows, since no client has one baked in.
+    ///
+    /// # Errors
+    /// [`Unresolved`], for a model that is incomplete too.
+    pub fn for_pointing(
+        &self,
+        name: Option<&str>,
+        models: &dyn Models,
+    ) -> Result<Arc<Model>, Unresolved> {
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            return usable(models.resolve(name));
+        }
+        let points = |model: &&Arc<Model>| {
+            model.vision.as_ref().is_some_and(|vision| vision.pointer_head.is_some())
+        };
+        let all = models.list();
+        let only = only(all.iter().filter(points)).cloned().ok_or(Unresolved::Unnamed)?;
+        usable(Ok(only))
+    }
 }
 
 fn resolve(

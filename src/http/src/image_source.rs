@@ -36,6 +36,15 @@ pub fn image_of_url(url: &str) -> Result<ImageSource, String> {
     image_of_base64(data)
 }
 
+/// An image as one text: an address, a data URL or base64.
+///
+/// # Errors
+/// As [`image_of_url`].
+pub fn image_of_text(text: &str) -> Result<ImageSource, String> {
+    // No colon is part of base64.
+    if text.contains(':') { image_of_url(text) } else { image_of_base64(text) }
+}
+
 /// An image in base64; lines may be broken.
 ///
 /// # Errors
@@ -49,7 +58,10 @@ pub fn image_of_base64(data: &str) -> Result<ImageSource, String> {
             &joined
         }
     };
-    let bytes = BASE64.decode(data).map_err(|error| format!("is no valid base64: {error}"))?;
+    let bytes = BASE64.decode(data).map_err(|error| {
+        // Some of its words end with a full stop; the sentence's own comes behind them.
+        format!("is no valid base64: {}", error.to_string().trim_end_matches('.'))
+    })?;
     Ok(ImageSource::Bytes(bytes.into()))
 }
 
@@ -73,6 +85,16 @@ mod tests {
     }
 
     #[test]
+    fn base64_alone_is_an_image_too() {
+        for text in ["YWJjZA==", "data:image/png;base64,YWJjZA=="] {
+            assert_eq!(image_of_text(text), Ok(ImageSource::Bytes("abcd".into())), "{text}");
+        }
+        let address = "http://example.org/a.png";
+        assert_eq!(image_of_text(address), Ok(ImageSource::Url(address.to_owned())));
+        assert!(image_of_text("file:///etc/passwd").is_err() && image_of_text("a b*").is_err());
+    }
+
+    #[test]
     fn what_is_wrong_with_a_url_is_said() {
         for (url, expected) in [
             ("file:///etc/passwd", "is neither a data URL nor an address of http or https"),
@@ -80,7 +102,7 @@ mod tests {
             ("data:image/png;base64", "is a data URL without data"),
             ("data:image/svg+xml,<svg/>", "is a data URL that is not in base64"),
             ("data:é,", "is a data URL that is not in base64"),
-            ("data:;base64,YW*j", "is no valid base64: Invalid symbol 42, offset 2."),
+            ("data:;base64,YW*j", "is no valid base64: Invalid symbol 42, offset 2"),
         ] {
             assert_eq!(image_of_url(url), Err(expected.to_owned()), "{url}");
         }

@@ -35,7 +35,7 @@ pub use error::ApiError;
 pub use failure::{Failure, Statuses};
 pub use fallback::{Fallbacks, Unresolved};
 pub use file_body::FileBody;
-pub use image_source::{image_of_base64, image_of_url};
+pub use image_source::{image_of_base64, image_of_text, image_of_url};
 pub use intake::Intake;
 pub use json::{ApiJson, BodyError};
 pub use limits::Limits;

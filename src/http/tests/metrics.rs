@@ -23,6 +23,10 @@ struct World {
 }
 
 impl Engine for World {
+    fn point(&self, request: rkllama_core::PointRequest) -> rkllama_core::Pointing {
+        unreachable!("nothing here looks for places: {request:?}")
+    }
+
     fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {
         unreachable!("nothing here compares texts: {request:?}")
     }

@@ -11,6 +11,8 @@ const FILL: u8 = 128;
 const ARM_LEN: i64 = 12;
 const GREEN: [u8; 3] = [0, 255, 0];
 const JPEG_QUALITY: u8 = 95;
+/// Longest side of a picture as a JPEG file, in pixels.
+pub const JPEG_SIDE_MAX: u32 = 65_535;
 /// Patches with a score of more than this part of the best one count.
 const SCORE_PART_MIN: f32 = 0.3;
 
@@ -86,6 +88,19 @@ pub fn letterbox(screen: &Picture, width: u32, height: u32) -> (Geometry, Vec<u8
         row[start..start + pixels.len()].copy_from_slice(pixels);
     }
     (geometry, rgb)
+}
+
+/// Columns and rows of the squares that an encoder cuts its input of `width` times `height` pixels
+/// into, where it cuts it into squares.
+pub fn grid((width, height): (u32, u32), patches: u32) -> Option<(u32, u32)> {
+    let side = (f64::from(width) * f64::from(height) / f64::from(patches.max(1))).sqrt() as u32;
+    let fits = |side: u32| {
+        side > 0
+            && width.is_multiple_of(side)
+            && height.is_multiple_of(side)
+            && u64::from(width / side) * u64::from(height / side) == u64::from(patches)
+    };
+    fits(side).then(|| (width / side, height / side))
 }
 
 /// Where the patches with the best scores lie on average, as parts of the input's width and height.
@@ -203,6 +218,19 @@ mod tests {
         assert_eq!(geometry.to_pixel((0.0, 0.0)), (0, 0));
         assert_eq!(geometry.to_pixel((1.0, 1.0)), (1919, 1079));
         assert_eq!(geometry.to_pixel((0.1, 0.2)), (192, 90));
+    }
+
+    #[test]
+    fn an_input_is_cut_into_squares_or_it_is_not() {
+        assert_eq!(grid((1148, 896), 1312), Some((41, 32)));
+        assert_eq!(grid((84, 56), 6), Some((3, 2)));
+        assert_eq!(grid((448, 448), 196), Some((14, 14)));
+        assert_eq!(grid((448, 448), 256), Some((16, 16)));
+        for (input, patches) in
+            [((1148, 896), 1311), ((448, 448), 64 * 3), ((9, 9), 0), ((2, 2), 9)]
+        {
+            assert_eq!(grid(input, patches), None, "{input:?} {patches}");
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::{
-    settings::{Knob, Settings, check_context, check_inside, check_memory, check_tokens},
+    settings::{
+        Knob, Settings, check_context, check_inside, check_memory, check_side, check_tokens,
+    },
     vision::VisionSettings,
 };
 
@@ -85,6 +87,10 @@ struct VisionTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     image_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    image_width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fill: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mean: Option<[f32; 3]>,
@@ -111,6 +117,8 @@ impl VisionTable {
             fill: self.fill,
             normalise,
             image_tokens: self.image_tokens.map(check_tokens).transpose()?,
+            width: self.image_width.map(check_side).transpose()?,
+            height: self.image_height.map(check_side).transpose()?,
         })
     }
 
@@ -126,6 +134,8 @@ impl VisionTable {
             image_end: vision.end.clone(),
             image_content: vision.content.clone(),
             image_tokens: vision.image_tokens,
+            image_width: vision.width,
+            image_height: vision.height,
             fill: vision.fill,
             mean: vision.normalise.map(|it| it.mean),
             std: vision.normalise.map(|it| it.std),
@@ -424,7 +434,7 @@ mod tests {
             [[messages]]\nrole = 'user'\ncontent = 'Hi'\n[[messages]]\nrole = 'assistant'\ncontent = 'Yo'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n\
             [vision]\nencoder = 'eye.rknn'\npointer_head = './head.rknn'\nimage_start = '<s>'\nimage_end = ''\nimage_content = '<c>'\n\
-            fill = 127\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.5, 1]\nimage_tokens = 196\n";
+            fill = 127\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.5, 1]\nimage_tokens = 196\nimage_width = 392\nimage_height = 336\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
             context_tokens_max: Some(8192),
@@ -456,6 +466,8 @@ mod tests {
                 fill: Some(127),
                 normalise: Some(Normalise { mean: [0.5; 3], std: [0.25, 0.5, 1.0] }),
                 image_tokens: Some(196),
+                width: Some(392),
+                height: Some(336),
             },
             presets: Presets {
                 system: Some("Be brief.".to_owned()),
@@ -499,6 +511,7 @@ mod tests {
     #[case::context_large("context_large", "context_length = 40960")]
     #[case::context_zero("context_zero", "context_length = 0")]
     #[case::tokens("tokens", "max_tokens = 0")]
+    #[case::side("side", "[vision]\nimage_height = 8193")]
     #[case::kind("type", "type = 'image'")]
     #[case::pooling("pooling", "pooling = 'first'")]
     #[case::parent("parent", "file = '../a.rkllm'")]

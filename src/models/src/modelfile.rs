@@ -9,7 +9,9 @@ use rkllama_core::{Message, Role};
 
 use crate::{
     manifest::Kind,
-    settings::{Knob, Settings, check_context, check_inside, check_tokens, nearest_context},
+    settings::{
+        Knob, Settings, check_context, check_inside, check_side, check_tokens, nearest_context,
+    },
     template::{Language, language},
 };
 
@@ -176,6 +178,8 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
         "IMG_END" => settings.vision.end = Some(value.to_owned()),
         "IMG_CONTENT" => settings.vision.content = Some(value.to_owned()),
         "N_IMAGE_TOKENS" => settings.vision.image_tokens = Some(check_tokens(count(value)?)?),
+        "IMAGE_WIDTH" => settings.vision.width = Some(check_side(count(value)?)?),
+        "IMAGE_HEIGHT" => settings.vision.height = Some(check_side(count(value)?)?),
         "ADAPTER" => return Err("adapters are not supported".to_owned()),
         key => match key.strip_prefix("MESSAGE ") {
             Some(role) => settings.presets.messages.push(Message::new(role_of(role)?, value)),

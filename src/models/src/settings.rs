@@ -162,6 +162,17 @@ pub(crate) fn check_tokens(tokens: u32) -> Result<u32, String> {
     if tokens == 0 { Err("0 tokens would answer nothing".to_owned()) } else { Ok(tokens) }
 }
 
+/// Longest side of what an encoder sees, in pixels; more is a mistake.
+const SIDE_MAX: u32 = 8192;
+
+/// A width or a height of what an encoder sees.
+pub(crate) fn check_side(pixels: u32) -> Result<u32, String> {
+    match pixels {
+        1..=SIDE_MAX => Ok(pixels),
+        _ => Err(format!("{pixels} is not a number of pixels from 1 to {SIDE_MAX}")),
+    }
+}
+
 /// The sampling parameters that are numbers with a fraction, by the names all formats share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Knob {

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rkllama_core::{ImageTags, Normalise, Vision};
+use rkllama_core::{ImageTags, Normalise, PointerHead, Vision};
 
 use crate::files::ENCODER_EXTENSION;
 
@@ -21,6 +21,8 @@ pub(crate) struct VisionSettings {
     pub(crate) fill: Option<u8>,
     pub(crate) normalise: Option<Normalise>,
     pub(crate) image_tokens: Option<u32>,
+    pub(crate) width: Option<u32>,
+    pub(crate) height: Option<u32>,
 }
 
 impl VisionSettings {
@@ -35,12 +37,20 @@ impl VisionSettings {
             fill: self.fill.or(lower.fill),
             normalise: self.normalise.or(lower.normalise),
             image_tokens: self.image_tokens.or(lower.image_tokens),
+            width: self.width.or(lower.width),
+            height: self.height.or(lower.height),
         }
     }
 }
 
 /// What 127.5, the grey that pictures are filled up with, becomes as a byte in the vendor's example.
 const FILL: u8 = 128;
+
+/// CLIP's numbers, by which pictures of screens are normalised in front of the encoder.
+const CLIP: Normalise = Normalise {
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+};
 
 /// Words in names of models, and the tokens that the family has around and in the place of an image.
 const FAMILIES: &[(&[&str], [&str; 3])] = &[
@@ -74,14 +84,31 @@ pub(crate) fn vision(
              model: name them with `image_start`, `image_end` and `image_content` under [vision]"
         ));
     };
+    let pointer_head = pointer_head(folder, stated)?;
     Ok(Some(Vision {
-        encoder_bytes: encoder.metadata().map_or(0, |metadata| metadata.len()),
+        encoder_bytes: bytes_of(&encoder),
         encoder,
         tags: ImageTags { start, end, content },
         fill: stated.fill.unwrap_or(FILL),
-        normalise: stated.normalise,
+        normalise: stated.normalise.or(pointer_head.is_some().then_some(CLIP)),
         image_tokens: stated.image_tokens,
+        sizes: (stated.width, stated.height),
+        pointer_head,
     }))
+}
+
+fn bytes_of(file: &Path) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// The network that finds places, if one is named.
+fn pointer_head(folder: &Path, stated: &VisionSettings) -> Result<Option<PointerHead>, String> {
+    let Some(named) = &stated.pointer_head else { return Ok(None) };
+    let file = folder.join(named);
+    if file.is_file() {
+        return Ok(Some(PointerHead { bytes: bytes_of(&file), file }));
+    }
+    Err(format!("no file {} in {}", named.display(), folder.display()))
 }
 
 /// The encoder that is named, else the only network in the folder that nothing else is named for.

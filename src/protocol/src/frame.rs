@@ -16,6 +16,9 @@
 //!   Run(Score{run}) ─────────────▶
 //!   ◀───────────────── Scores{run}     one, where the run comes to its end
 //!   ◀──────────────────── End{run}
+//!   Run(Point{run}) ─────────────▶
+//!   ◀──────────────── Pointed{run}     one, where the run comes to its end
+//!   ◀──────────────────── End{run}
 //!   Shutdown ────────────────────▶     destroys the handle; the worker closes the socket
 //! ```
 
@@ -24,7 +27,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub enum FromWorker {
     Embedding(Embedding),
     /// What a [`Score`] asked for.
     Scores(Scores),
+    /// What a [`Point`] asked for.
+    Pointed(Pointed),
     /// A run is over and the runtime is idle again.
     End(End),
 }
@@ -102,6 +107,9 @@ pub struct Vision {
     pub ask_width: bool,
     /// Largest image, in pixels.
     pub pixels_max: u64,
+    /// The `.rknn` file of a network that finds a place on an image, of a model that has one. Its
+    /// images are put into the encoder's input as they are, and not into a square.
+    pub pointer_head: Option<PathBuf>,
 }
 
 /// What is taken off each colour (as a part of 1), and what it is divided by then.
@@ -163,6 +171,8 @@ pub enum Order {
     Embed(Embed),
     /// For what is likely in a text and behind it.
     Score(Score),
+    /// For a place on an image.
+    Point(Point),
 }
 
 impl Order {
@@ -172,15 +182,17 @@ impl Order {
             Self::Generate(generate) => generate.run,
             Self::Embed(embed) => embed.run,
             Self::Score(score) => score.run,
+            Self::Point(point) => point.run,
         }
     }
 
     /// Tokens that the runtime is given to read.
-    pub const fn tokens(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         match self {
             Self::Generate(generate) => generate.tokens.len(),
             Self::Embed(embed) => embed.tokens.len(),
             Self::Score(score) => score.tokens.len(),
+            Self::Point(point) => usize::try_from(point.tokens).unwrap_or(usize::MAX),
         }
     }
 }
@@ -253,6 +265,28 @@ pub struct TokenScore {
     pub logprob: f32,
     /// The likeliest tokens in its place, the likeliest first.
     pub top: Vec<(i32, f32)>,
+}
+
+/// A text with one image, on which a place is wanted. The KV cache is emptied first, as for [`Embed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// As [`Generate::run`].
+    pub run: u64,
+    /// The text and its image.
+    pub pictured: Pictured,
+    /// Tokens of all of it, the image's among them.
+    pub tokens: u32,
+    /// How many tokens stand behind the one that points.
+    pub behind: u32,
+}
+
+/// How much each part of an image is meant. The vectors that this is taken from stay in the worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pointed {
+    /// The run it belongs to.
+    pub run: u64,
+    /// One number for each of an image's vectors, row after row: as many as [`Encoder::image_tokens`].
+    pub scores: Vec<f32>,
 }
 
 /// A prompt to answer.

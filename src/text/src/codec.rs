@@ -578,7 +578,7 @@ impl Codec {
         Ok(ids)
     }
 
-    fn guarded(&self, parts: &[(bool, &str)]) -> String {
+    pub(crate) fn guarded(&self, parts: &[(bool, &str)]) -> String {
         let guard = |(guarded, text): &(bool, &str)| match guarded {
             true => self.guard.guard(text).into_owned(),
             false => (*text).to_owned(),

@@ -66,6 +66,37 @@ impl Codec {
         }
         Ok((preface + &parts.join(IMAGE), Encoded::Whole(tokens)))
     }
+
+    /// A text around one image that is no conversation: `before` it, and behind it what somebody
+    /// has `said` with `behind` around that. As a text and as tokens with [`image_placeholder`] in the
+    /// image's place, the tokens around it beside it. In what was said names of control tokens are text.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn around_image(
+        &self,
+        before: &str,
+        said_by_client: &str,
+        behind: &str,
+        tokens_max: usize,
+    ) -> Result<(String, Encoded), TextError> {
+        let none = ImageTags::default();
+        let tags = self.image_tags().unwrap_or(&none);
+        let said_by_client = said_by_client.replace(IMAGE_MARK, "\u{fffd}");
+        let broken = said(&self.guarded(&[(true, &said_by_client)]));
+        let text = [&*broken, behind].concat();
+        let mut tokens = self.ids_of_parts(&[(false, before)])?;
+        tokens.extend(self.ids_of_parts(&[(false, &tags.start)])?);
+        tokens.push(image_placeholder(0));
+        tokens.extend(self.ids_of_parts(&[(false, &tags.end)])?);
+        Ok(match self.encode_part(&text, tokens_max)? {
+            Encoded::Whole(ids) => {
+                tokens.extend(ids);
+                ([before, IMAGE, &*text].concat(), Encoded::Whole(tokens))
+            }
+            too_long @ Encoded::TooLong { .. } => (String::new(), too_long),
+        })
+    }
 }
 
 /// A part of the text between two images.

@@ -25,6 +25,7 @@
 mod abort_thread;
 mod control;
 mod outlet;
+mod pointer;
 mod pooling;
 mod run_thread;
 mod runtime;

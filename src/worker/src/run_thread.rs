@@ -13,14 +13,14 @@ use std::{
 use rkllama_npu::{self as npu, GenerateParams, Prompt, RunEnd, RunError};
 use rkllama_protocol::{
     Embed, Embedding, Encoder, End, FromWorker, Generate, KvOrders, Load, Loaded, Order, Pictured,
-    Score, Scores, Stats,
+    Point, Pointed, Score, Scores, Stats,
 };
 
 use crate::{
     EXIT_ASKED, EXIT_LOAD_FAILED,
     control::Control,
     outlet::{Outlet, ServerGone, say},
-    pooling,
+    pointer, pooling,
     runtime::{Model, Runtime, sampling},
     scoring,
     tally::{Bounds, Tally, Verdict},
@@ -157,6 +157,7 @@ impl<M: Model> Answering<'_, M> {
             Order::Generate(generate) => self.run(generate),
             Order::Embed(embed) => self.embed(embed)?,
             Order::Score(score) => self.score(score)?,
+            Order::Point(point) => self.point(point)?,
         };
         self.control.run_over();
         self.outlet.send(&FromWorker::End(end))
@@ -263,37 +264,64 @@ impl<M: Model> Answering<'_, M> {
     /// Reads a text and says which vector stands for it.
     fn embed(&mut self, embed: &Embed) -> Result<End, ServerGone> {
         let run = embed.run;
-        self.read(run, |model| {
+        let read = |model: &mut M| {
             // The last rows that come: some releases say first that there are none.
             let mut vector = None;
-            let result = model.read(&embed.tokens, &mut |hidden| {
+            let result = model.read(Prompt::Tokens(&embed.tokens), &mut |hidden| {
                 vector = Some(pooling::pool(hidden, embed.tokens.len(), embed.pooling));
             });
             let vector =
                 vector.flatten().ok_or_else(|| "the runtime gave no hidden layer".to_owned());
-            (result, vector.map(|vector| FromWorker::Embedding(Embedding { run, vector })))
-        })
+            (result, vector)
+        };
+        self.read(run, read, |_, vector| Ok(FromWorker::Embedding(Embedding { run, vector })))
     }
 
     /// Reads a text and says how likely its tokens are, and what comes behind it.
     fn score(&mut self, score: &Score) -> Result<End, ServerGone> {
         let run = score.run;
-        self.read(run, |model| {
+        let read = |model: &mut M| {
             let mut scores = Err("the runtime gave no logits".to_owned());
             let result = model.weigh(&score.tokens, &mut |logits| {
                 scores = scoring::scores(logits, score);
             });
-            let scores = scores
-                .map(|(candidates, tokens)| FromWorker::Scores(Scores { run, candidates, tokens }));
             (result, scores)
+        };
+        self.read(run, read, |_, (candidates, tokens)| {
+            Ok(FromWorker::Scores(Scores { run, candidates, tokens }))
         })
     }
 
-    /// A run that reads and writes nothing: `read` makes it and says what to send of it.
-    fn read(
+    /// Reads a text with an image and says how much each part of the image is meant.
+    fn point(&mut self, point: &Point) -> Result<End, ServerGone> {
+        let run = point.run;
+        let seen = match self.look(&point.pictured) {
+            Ok(seen) => seen,
+            Err(Unseen::Stopped) => return Ok(End::Aborted(Stats { run, ..Stats::default() })),
+            Err(Unseen::Failed(reason)) => return Ok(End::Failed { run, reason }),
+        };
+        let read = |model: &mut M| {
+            let mut row = None;
+            let tokens = usize::try_from(point.tokens).unwrap_or(usize::MAX);
+            let result = model.read(Prompt::Pictured(seen.prompt(tokens)), &mut |hidden| {
+                row = pointer::row(hidden, point.behind);
+            });
+            (result, row.ok_or_else(|| "the runtime gave no hidden layer".to_owned()))
+        };
+        self.read(run, read, |model, row| {
+            let sight = model.sight().ok_or("the model was not loaded to be shown images")?;
+            let scores = sight.point(&seen.vectors, &row)?;
+            Ok(FromWorker::Pointed(Pointed { run, scores }))
+        })
+    }
+
+    /// A run that reads and writes nothing: `read` makes it and says what came of it, `tell` makes what is
+    /// sent of that, unless it was broken off.
+    fn read<T>(
         &mut self,
         run: u64,
-        read: impl FnOnce(&mut M) -> (Result<RunEnd, RunError>, Result<FromWorker, String>),
+        read: impl FnOnce(&mut M) -> (Result<RunEnd, RunError>, Result<T, String>),
+        tell: impl FnOnce(&mut M, T) -> Result<FromWorker, String>,
     ) -> Result<End, ServerGone> {
         let aborted = |aborted| End::Aborted(Stats { run, aborted, ..Stats::default() });
         if self.control.is_stopping() {
@@ -310,12 +338,17 @@ impl<M: Model> Answering<'_, M> {
         }
         let (result, found) = read(&mut self.model);
         let is_aborted = self.control.left() || self.control.is_stopping();
-        Ok(match (result, found) {
-            _ if is_aborted => aborted(true),
-            (Err(err), _) => End::Failed { run, reason: err.to_string() },
-            (Ok(_), Err(reason)) => End::Failed { run, reason },
-            (Ok(end), Ok(found)) => {
-                self.outlet.send(&found)?;
+        if is_aborted {
+            return Ok(aborted(true));
+        }
+        let end = match result {
+            Ok(end) => end,
+            Err(err) => return Ok(End::Failed { run, reason: err.to_string() }),
+        };
+        Ok(match found.and_then(|found| tell(&mut self.model, found)) {
+            Err(reason) => End::Failed { run, reason },
+            Ok(told) => {
+                self.outlet.send(&told)?;
                 let computed_tokens = end.perf.map(|perf| perf.prefill_tokens);
                 End::Stop(Stats { run, computed_tokens, ..Stats::default() })
             }

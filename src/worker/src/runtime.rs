@@ -38,7 +38,7 @@ pub(crate) trait Model {
     /// As [`Session::read`].
     fn read(
         &mut self,
-        tokens: &[i32],
+        prompt: Prompt<'_>,
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError>;
     /// As [`Session::weigh`].
@@ -129,10 +129,10 @@ impl Model for VendorModel {
 
     fn read(
         &mut self,
-        tokens: &[i32],
+        prompt: Prompt<'_>,
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
-        self.session.read(Prompt::Tokens(tokens), receiver)
+        self.session.read(prompt, receiver)
     }
 
     fn weigh(

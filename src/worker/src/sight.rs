@@ -5,9 +5,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use rkllama_images::{Layout, Limits, decode, normalise, square};
+use rkllama_images::{Layout, Limits, decode, gui, normalise, square};
 use rkllama_npu::{Network, Order, RknnLibrary, Tensor, Values};
 use rkllama_protocol::{Encoder, Image, Load, Vision};
+
+use crate::pointer::PointerHead;
 
 /// Vectors that are kept, in bytes: some hundred images of 196 vectors of 1536 numbers.
 const KEPT_BYTES_MAX: usize = 128 << 20;
@@ -25,11 +27,15 @@ pub(crate) trait Sight {
     fn encoder(&self) -> Encoder;
     /// The vectors of an image; the error says what is wrong with it, or with the network.
     fn vectors(&mut self, image: &Image) -> Result<Vectors, String>;
+    /// How much each of an image's vectors is meant by the token with this vector; the error says
+    /// why nobody knows.
+    fn point(&mut self, image: &[f32], token: &[f32]) -> Result<Vec<f32>, String>;
 }
 
 /// A network on the NPU, and what is known of it.
 pub(crate) struct Eyes {
     network: Network,
+    head: Option<PointerHead>,
     vision: Vision,
     encoder: Encoder,
     kept: Kept,
@@ -43,7 +49,22 @@ impl Eyes {
         let encoder = seen_by(&network)
             .map_err(|reason| format!("{}: {reason}", vision.encoder.display()))?;
         eprint(&network, &encoder);
-        Ok(Self { network, vision: vision.clone(), encoder, kept: Kept::default() })
+        let head = match &vision.pointer_head {
+            None => None,
+            Some(file) => {
+                let Encoder { width, height, image_tokens } = encoder;
+                if gui::grid((width, height), image_tokens).is_none() {
+                    return Err(format!(
+                        "{}: {image_tokens} vectors are no patches of {width}x{height} pixels, so \
+                         no place can be told from them",
+                        vision.encoder.display()
+                    ));
+                }
+                let len = network.outputs().iter().map(|output| output.len).sum();
+                Some(PointerHead::load(&library, file, &encoder, len)?)
+            }
+        };
+        Ok(Self { network, head, vision: vision.clone(), encoder, kept: Kept::default() })
     }
 
     /// How wide the vectors of one output are, which is how wide the model has to be.
@@ -56,7 +77,10 @@ impl Eyes {
         let limits = Limits { bytes_max: usize::MAX, pixels_max: self.vision.pixels_max };
         let picture = decode(&image.bytes, &limits).map_err(|err| format!("the image {err}"))?;
         let Encoder { width, height, image_tokens } = self.encoder;
-        let rgb = square(&picture, width, height, self.vision.fill);
+        let rgb = match &self.head {
+            None => square(&picture, width, height, self.vision.fill),
+            Some(_) => gui::letterbox(&picture, width, height).1,
+        };
         drop(picture);
         let outputs = match self.vision.normalise {
             None => self.network.run(&[Values::Pixels(&rgb)]),
@@ -87,6 +111,11 @@ impl Sight for Eyes {
         let vectors = self.look(image)?;
         self.kept.keep(image.digest, &vectors);
         Ok(vectors)
+    }
+
+    fn point(&mut self, image: &[f32], token: &[f32]) -> Result<Vec<f32>, String> {
+        let head = self.head.as_mut().ok_or("the model was not loaded to find places")?;
+        head.scores(image, token)
     }
 }
 

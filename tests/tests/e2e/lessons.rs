@@ -19,7 +19,7 @@ const SECTIONS: [(&str, usize); 9] = [
     ("I", 11),
 ];
 /// Those about what packages do, and about pointing at places in images.
-const TO_COME: [&str; 2] = ["G8", "H9"];
+const TO_COME: [&str; 1] = ["H9"];
 
 fn lessons() -> Table {
     toml::from_str(&fs::read_to_string(repository().join("tests/lessons.toml")).unwrap()).unwrap()

@@ -20,6 +20,7 @@ mod doctor;
 mod embeddings;
 mod faults;
 mod forms;
+mod gui_actor;
 mod kv;
 mod lessons;
 mod log;

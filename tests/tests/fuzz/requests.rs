@@ -25,10 +25,10 @@ use tokio::runtime::Runtime;
 
 use crate::corpus::{cases, files, mutated, spliced, values};
 
-const PATHS: [&str; 4] =
-    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+const PATHS: [&str; 5] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/gui_actor"];
 /// Of other APIs.
-const OTHER_PATHS: [&str; 21] = [
+const OTHER_PATHS: [&str; 22] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -50,6 +50,7 @@ const OTHER_PATHS: [&str; 21] = [
     "/api/rerank",
     "/v1/rerank",
     "/v1/score",
+    "/api/gui_actor",
 ];
 
 fn paths() -> impl Iterator<Item = &'static str> {
@@ -72,6 +73,12 @@ impl Engine for Willing {
             Ok(Event::Text("word".to_owned())),
             Ok(Event::Finished(finished)),
         ]))
+    }
+
+    fn point(&self, request: rkllama_core::PointRequest) -> rkllama_core::Pointing {
+        let drawn = request.draws.then(|| vec![1, 2, 3]);
+        let pointed = rkllama_core::Pointed { x: 1, y: 2, width: 3, height: 4, drawn, tokens: 5 };
+        Box::pin(async move { Ok(pointed) })
     }
 
     fn rerank(&self, request: rkllama_core::RerankRequest) -> rkllama_core::Relevances {

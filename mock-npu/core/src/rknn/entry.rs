@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::model::{RknnModel, Tensor};
 use super::structs::{InOutNum, Input, MemSize, Output, SdkVersion, TensorAttr, fixed_text};
@@ -13,7 +13,7 @@ use crate::faults::{self, Faults};
 use crate::latency;
 use crate::log;
 use crate::memory::{self, Reservation};
-use crate::trace::Call;
+use crate::trace::{self, Call};
 
 const OK: c_int = 0;
 const FAIL: c_int = -1;
@@ -90,6 +90,7 @@ pub unsafe fn init(context: *mut u64, model: *const c_void, size: u32) -> c_int 
                 let loaded = Box::into_raw(Box::new(loaded)) as u64;
                 // SAFETY: the caller's place for the context.
                 unsafe { context.write(loaded) };
+                trace::note("rknn_context", || json!({ "context": loaded }));
                 traced.done(OK)
             }
             Err(code) => {
@@ -141,10 +142,17 @@ fn load(bytes: Option<Vec<u8>>, faults: &Faults) -> Result<Context, c_int> {
 unsafe fn on_context(
     name: &'static str,
     context: u64,
+    arguments: impl FnOnce() -> Value,
     body: impl FnOnce(&mut Context) -> Result<(), c_int>,
 ) -> c_int {
     guarded(|| {
-        let traced = Call::enter(name, || json!({ "null": context == 0 }));
+        let traced = Call::enter(name, || {
+            let mut all = json!({ "context": context });
+            if let (Value::Object(all), Value::Object(more)) = (&mut all, arguments()) {
+                all.extend(more);
+            }
+            all
+        });
         // SAFETY: the caller's duty.
         let returned = match unsafe { opened(context) } {
             Some(context) => body(context).err().unwrap_or(OK),
@@ -236,7 +244,7 @@ pub unsafe fn query(context: u64, command: u32, info: *mut c_void, size: u32) ->
         }
     };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_query", context, body) }
+    unsafe { on_context("rknn_query", context, || json!({ "command": command }), body) }
 }
 
 /// `rknn_inputs_set`.
@@ -275,8 +283,25 @@ pub unsafe fn inputs_set(context: u64, count: u32, inputs: *const Input) -> c_in
         }
         Ok(())
     };
+    let arguments = || {
+        if inputs.is_null() {
+            return json!({ "inputs": null });
+        }
+        // SAFETY: `count` entries by the caller's duty.
+        let inputs = unsafe { std::slice::from_raw_parts(inputs, count as usize) };
+        let input = |input: &Input| {
+            json!({
+                "index": input.index,
+                "size": input.size,
+                "type": input.tensor_type,
+                "fmt": input.fmt,
+                "pass_through": input.pass_through,
+            })
+        };
+        json!({ "inputs": inputs.iter().map(input).collect::<Vec<_>>() })
+    };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_inputs_set", context, body) }
+    unsafe { on_context("rknn_inputs_set", context, arguments, body) }
 }
 
 /// `rknn_run`.
@@ -302,7 +327,7 @@ pub unsafe fn run(context: u64) -> c_int {
         Ok(())
     };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_run", context, body) }
+    unsafe { on_context("rknn_run", context, || json!({}), body) }
 }
 
 /// `rknn_outputs_get`.
@@ -332,8 +357,31 @@ pub unsafe fn outputs_get(context: u64, count: u32, outputs: *mut Output) -> c_i
         }
         Ok(())
     };
+    // SAFETY: `count` entries by the caller's duty.
+    let arguments = || unsafe { asked(count, outputs) };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_outputs_get", context, body) }
+    unsafe { on_context("rknn_outputs_get", context, arguments, body) }
+}
+
+/// Outputs as the trace shows them: how they are wanted, and whether there is something in them.
+///
+/// # Safety
+/// `outputs` is NULL or points at `count` entries.
+unsafe fn asked(count: u32, outputs: *const Output) -> Value {
+    if outputs.is_null() {
+        return json!({ "outputs": null });
+    }
+    // SAFETY: the caller's duty.
+    let outputs = unsafe { std::slice::from_raw_parts(outputs, count as usize) };
+    let output = |output: &Output| {
+        json!({
+            "index": output.index,
+            "want_float": output.want_float,
+            "is_prealloc": output.is_prealloc,
+            "filled": !output.buf.is_null(),
+        })
+    };
+    json!({ "outputs": outputs.iter().map(output).collect::<Vec<_>>() })
 }
 
 /// Copies an output into the caller's buffer, or into one of ours that `outputs_release` frees.
@@ -373,8 +421,10 @@ pub unsafe fn outputs_release(context: u64, count: u32, outputs: *mut Output) ->
         }
         Ok(())
     };
+    // SAFETY: `count` entries by the caller's duty.
+    let arguments = || unsafe { asked(count, outputs) };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_outputs_release", context, body) }
+    unsafe { on_context("rknn_outputs_release", context, arguments, body) }
 }
 
 /// `rknn_set_core_mask`.
@@ -387,7 +437,7 @@ pub unsafe fn set_core_mask(context: u64, mask: u32) -> c_int {
         _ => Err(PARAM_INVALID),
     };
     // SAFETY: the caller's duty.
-    unsafe { on_context("rknn_set_core_mask", context, body) }
+    unsafe { on_context("rknn_set_core_mask", context, || json!({ "mask": mask }), body) }
 }
 
 /// `rknn_destroy`.
@@ -396,7 +446,7 @@ pub unsafe fn set_core_mask(context: u64, mask: u32) -> c_int {
 /// `context` is 0 or came from [`init`]; it is not used afterwards.
 pub unsafe fn destroy(context: u64) -> c_int {
     guarded(|| {
-        let traced = Call::enter("rknn_destroy", || json!({ "null": context == 0 }));
+        let traced = Call::enter("rknn_destroy", || json!({ "context": context }));
         if context == 0 {
             return traced.done(CTX_INVALID);
         }

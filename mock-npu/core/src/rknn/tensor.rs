@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::hidden::direction_of;
 use crate::rng;
 
 /// Types of elements, in the vendor's numbers.
@@ -98,6 +99,9 @@ fn f32_to_half(value: f32) -> u16 {
     sign | ((((exponent + 15) as u16) << 10) + fraction)
 }
 
+/// What the channels of an image show: of the first output their directions are those of the words.
+const COLOURS: [&str; 3] = ["red", "green", "blue"];
+
 /// An image as numbers in rows of pixels.
 pub(crate) struct Image {
     pub(crate) width: usize,
@@ -139,6 +143,9 @@ impl Image {
     pub(crate) fn embed(&self, tokens: usize, width: usize, output: usize) -> Vec<f32> {
         let grid = self.grid(tokens);
         let direction = |channel: usize, column: usize| {
+            if let (0, Some(colour)) = (output, COLOURS.get(channel)) {
+                return direction_of(0, colour, column) * 2.0;
+            }
             let seed = rng::mix(rng::mix(output as u64, channel as u64), column as u64);
             rng::unit(seed) as f32 * 2.0 - 1.0
         };
@@ -169,6 +176,9 @@ impl Image {
     }
 }
 
+/// How much more is meant what is a little nearer: enough for grey around a picture to mean nothing.
+const SHARPNESS: f32 = 24.0;
+
 /// A pointer head: how much each row of `items` has of `query`, as shares that add up to 1.
 pub(crate) fn point(items: &[f32], query: &[f32]) -> Vec<f32> {
     let width = query.len().max(1);
@@ -177,7 +187,7 @@ pub(crate) fn point(items: &[f32], query: &[f32]) -> Vec<f32> {
         .chunks_exact(width)
         .map(|row| {
             let dot: f32 = row.iter().zip(query).map(|(a, b)| a * b).sum();
-            (8.0 * dot / (norm(row) * norm(query))).exp()
+            (SHARPNESS * dot / (norm(row) * norm(query))).exp()
         })
         .collect();
     let total: f32 = scores.iter().sum();

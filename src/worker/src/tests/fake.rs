@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rkllama_npu::{GenerateParams, Hidden, Logits, Piece, Profile, RunEnd, RunError};
+use rkllama_npu::{GenerateParams, Hidden, Logits, Piece, Profile, Prompt, RunEnd, RunError};
 use rkllama_protocol::{
     End, FromWorker, Generate, KvOrders, Load, Loaded, Order, RunSampling, Stats, ToWorker,
     VERSION, read_frame, write_frame,
@@ -314,13 +314,13 @@ impl Model for FakeModel {
 
     fn read(
         &mut self,
-        tokens: &[i32],
+        prompt: Prompt<'_>,
         receiver: &mut (dyn FnMut(Hidden<'_>) + Send),
     ) -> Result<RunEnd, RunError> {
         self.world.note("read");
         let rows = self.rows.pop_front().expect("no more texts were expected");
         for values in rows? {
-            assert!(values.len() <= 2 * tokens.len());
+            assert!(values.len() <= 2 * prompt.len());
             receiver(Hidden { values: &values, width: 2 });
         }
         Ok(RunEnd::default())

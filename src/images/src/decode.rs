@@ -7,7 +7,7 @@ use image::{
     metadata::Orientation,
 };
 
-use crate::{ImageError, Picture, jpeg};
+use crate::{ImageError, Picture, jpeg, webp};
 
 /// What an image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, ImageError> {
     let format = image::guess_format(bytes).map_err(|_| ImageError::UnknownFormat)?;
     match format {
         ImageFormat::Jpeg => jpeg::check(bytes)?,
-        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp => {}
+        ImageFormat::WebP => webp::check(bytes, limits)?,
+        ImageFormat::Png | ImageFormat::Gif | ImageFormat::Bmp => {}
         _ => return Err(ImageError::UnknownFormat),
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);

@@ -14,6 +14,7 @@ mod jpeg;
 mod normalise;
 mod picture;
 mod resize;
+mod webp;
 
 pub use decode::{Limits, decode};
 pub use error::ImageError;

@@ -146,6 +146,67 @@ fn a_gif_whose_picture_is_larger_than_its_screen_is_held_to_the_limits() {
     assert!(memory_peak() - before < 512 << 20);
 }
 
+/// A chunk of a WebP file.
+fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut chunk = [&name[..], &u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat();
+    chunk.resize(chunk.len().next_multiple_of(2), 0);
+    chunk
+}
+
+/// The head of a picture whose every side has 16383 pixels, as both kinds write it.
+fn huge(name: &[u8; 4]) -> Vec<u8> {
+    let head: &[u8] = match name {
+        b"VP8L" => &[0x2F, 0xFE, 0xBF, 0xFF, 0x0F],
+        _ => &[0x10, 0, 0, 0x9D, 1, 0x2A, 0xFF, 0x3F, 0xFF, 0x3F],
+    };
+    chunk(name, &[head, &[0; 64]].concat())
+}
+
+/// A file of 16x16 pixels by its head, with these chunks.
+fn webp(is_moving: bool, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let flags = if is_moving { 0x12 } else { 0x10 };
+    let head = chunk(b"VP8X", &[flags, 0, 0, 0, 15, 0, 0, 15, 0, 0]);
+    let body = [b"WEBP".to_vec(), head, chunks.concat()].concat();
+    chunk(b"RIFF", &body)
+}
+
+/// A frame of 16x16 pixels by its head.
+fn frame(chunks: &[Vec<u8>]) -> Vec<u8> {
+    let head = [0, 0, 0, 0, 0, 0, 15, 0, 0, 15, 0, 0, 10, 0, 0, 0];
+    chunk(b"ANMF", &[head.to_vec(), chunks.concat()].concat())
+}
+
+#[test]
+fn a_webp_whose_picture_is_larger_than_its_head_says_is_held_to_the_limits() {
+    let anim = || chunk(b"ANIM", &[0; 6]);
+    let alpha = || chunk(b"ALPH", &[0; 300]);
+    let small = || file("lossy.webp")[12..].to_vec();
+    let before = memory_peak();
+    for bomb in [
+        webp(false, &[huge(b"VP8 ")]),
+        webp(false, &[alpha(), huge(b"VP8 ")]),
+        webp(false, &[huge(b"VP8L")]),
+        webp(true, &[anim(), frame(&[huge(b"VP8 ")])]),
+        webp(true, &[anim(), frame(&[huge(b"VP8L")])]),
+        webp(true, &[anim(), frame(&[alpha(), huge(b"VP8 ")])]),
+        // The second frame is never looked at, and refused all the same.
+        webp(true, &[anim(), frame(&[small()]), frame(&[huge(b"VP8 ")])]),
+    ] {
+        let error = refused(&bomb);
+        let is_held =
+            matches!(error, ImageError::TooManyPixels { width: 16383, height: 16383, .. });
+        assert!(is_held || error.to_string().contains("another size"), "{error}");
+    }
+    // Within the limits, and not as large as its frame: the decoder would look for its transparency
+    // beyond the end.
+    let other = webp(true, &[anim(), frame(&[alpha(), small()])]);
+    assert_eq!(
+        refused(&other).to_string(),
+        "is damaged: a picture is of another size than its frame"
+    );
+    assert!(memory_peak() - before < 64 << 20);
+}
+
 #[test]
 fn a_line_of_many_pixels_becomes_a_small_square() {
     let line = Picture::new(1_000_000, 1, vec![7; 3_000_000]).unwrap();

@@ -115,6 +115,19 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern is fixed and valid")
 });
 
+static RKNN_VERSION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:^|[^0-9.])([0-9]+\.[0-9]+\.[0-9]+\w*) \([0-9a-f]{7,40}@[0-9-]{10}T[0-9:]{8}\)")
+        .expect("the pattern is fixed and valid")
+});
+
+/// The release that a library for vision encoders (`librknnrt.so`) says it is, without loading it. `None` if
+/// it says nothing or cannot be read. Blocks on the disk.
+pub fn rknn_version(path: &Path) -> Option<String> {
+    let bytes = read(path).ok()?;
+    let found = RKNN_VERSION.captures(&bytes)?;
+    Some(String::from_utf8_lossy(&found[1]).into_owned())
+}
+
 /// Reads what the library at `path` is, without loading it. Blocks on the disk.
 ///
 /// # Errors

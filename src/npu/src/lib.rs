@@ -32,7 +32,7 @@ pub use abort::AbortHandle;
 pub use callback::{Hidden, Logits, Perf, Piece, TOKEN_UNKNOWN};
 pub use exit::exit_now;
 pub use fingerprint::Layout;
-pub use inspect::{InspectError, Inspection, inspect};
+pub use inspect::{InspectError, Inspection, inspect, rknn_version};
 pub use library::{Library, OpenError};
 pub use profile::{
     Fault, Group, Pairing, Profile, SUPPORTED, StructSizes, Unsupported, is_version, series,

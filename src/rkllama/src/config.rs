@@ -194,6 +194,9 @@ pub(crate) struct Images {
     pub(crate) encode_timeout_s: u64,
     /// Redirects that an address may have.
     pub(crate) redirects_max: usize,
+    /// Images that are fetched at once, those of all requests together: each may take `bytes_max` of
+    /// memory, and its server's time.
+    pub(crate) fetches_max: NonZeroUsize,
 }
 
 impl Default for Images {
@@ -206,6 +209,7 @@ impl Default for Images {
             timeout_s: 20,
             encode_timeout_s: 60,
             redirects_max: 3,
+            fetches_max: NonZeroUsize::MIN.saturating_add(7),
         }
     }
 }

@@ -24,6 +24,7 @@ use reqwest_tls::{
 };
 
 use rkllama_core::{Fetching, ImageFetch};
+use tokio::sync::Semaphore;
 
 use crate::config::Images;
 
@@ -58,6 +59,8 @@ pub(crate) struct ImageFetcher {
     http: Client,
     permits: Permits,
     limits: Images,
+    /// One for each image that may be on its way.
+    places: Arc<Semaphore>,
 }
 
 impl ImageFetch for ImageFetcher {
@@ -89,7 +92,8 @@ impl ImageFetcher {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("rkllama/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, permits, limits })
+        let places = Arc::new(Semaphore::new(limits.fetches_max.get()));
+        Ok(Self { http, permits, limits, places })
     }
 
     /// What lies at an address.
@@ -102,7 +106,13 @@ impl ImageFetcher {
         }
         let url = Url::parse(url).map_err(|_| FetchError::BadUrl { reason: "it is no URL" })?;
         let seconds = self.limits.timeout_s;
-        tokio::time::timeout(Duration::from_secs(seconds), self.follow(url))
+        let fetched = async {
+            // Waiting for others counts as fetching: no request hangs longer than it says.
+            let place = self.places.acquire().await;
+            let _place = place.map_err(|_| FetchError::Failed { reason: "the server stops" })?;
+            self.follow(url).await
+        };
+        tokio::time::timeout(Duration::from_secs(seconds), fetched)
             .await
             .map_err(|_| FetchError::TimedOut { seconds })?
     }

@@ -76,6 +76,8 @@ fn with_a_runtime_and_a_model_nothing_fails_here() {
     let model = table.lines().find(|line| line.starts_with("model demo ")).unwrap();
     assert!(model.contains("runtime 1.3.0"), "{table}");
     assert!(table.contains("model demo: no other one comes into question"), "{table}");
+    let eyes = table.lines().find(|line| line.starts_with("librknnrt ")).unwrap();
+    assert!(eyes.contains("librknnrt.so (release 2.3.2)"), "{table}");
     if !on_board() {
         assert!(status.success(), "{table}");
         let npu = table.lines().find(|line| line.starts_with("npu device")).unwrap();

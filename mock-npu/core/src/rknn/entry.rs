@@ -25,8 +25,17 @@ const INPUT_INVALID: c_int = -8;
 const OUTPUT_INVALID: c_int = -9;
 const PLATFORM_UNMATCH: c_int = -13;
 
+macro_rules! api_version {
+    () => {
+        "2.3.2 (429f97ae6b@2025-04-09T09:09:27)"
+    };
+}
+
 /// As the library of this release says it.
-pub const API_VERSION: &str = "2.3.2 (429f97ae6b@2025-04-09T09:09:27)";
+pub const API_VERSION: &str = api_version!();
+/// The same between two zero bytes, as it stands in the vendor's file for those who read that.
+#[used]
+static API_VERSION_IN_FILE: &str = concat!("\0", api_version!(), "\0");
 
 /// What a context points at.
 struct Context {

@@ -64,7 +64,8 @@ fn rknn(board: &Board, shared: &SharedLibraries<'_>, libraries: &Libraries) -> C
         .filter_map(|library| library.path.parent().map(PathBuf::from))
         .collect();
     if let Some(file) = shared.find_beside("librknnrt.so", &folders) {
-        return Check::ok(CHECK, file.display().to_string());
+        let release = rkllama_npu::rknn_version(&file).map(|it| format!(" (release {it})"));
+        return Check::ok(CHECK, format!("{}{}", file.display(), release.unwrap_or_default()));
     }
     if !board.is_rockchip() {
         return Check::not_applicable(CHECK);

@@ -40,6 +40,28 @@ async fn what_lies_at_an_address_comes_as_it_is() {
     assert_eq!(&bytes[..], b"<html>no image</html>");
 }
 
+/// Four that take half a second each, two at a time: in two rounds and no sooner, and never more than two are
+/// with the server. Who waits too long is told so.
+#[tokio::test]
+async fn only_so_many_are_fetched_at_once() {
+    let slow = Duration::from_millis(500);
+    let answer = ResponseTemplate::new(200).set_body_string("pixels").set_delay(slow);
+    let server = answering("/slow", answer).await;
+    let permits = |address: IpAddr| address.is_loopback();
+    let of = |fetches_max: usize, timeout_s| {
+        let fetches_max = fetches_max.try_into().unwrap();
+        ImageFetcher::with_permits(Images { fetches_max, timeout_s, ..limits() }, permits).unwrap()
+    };
+    let url = format!("{}/slow", server.uri());
+    let (fetcher, began) = (of(2, 30), std::time::Instant::now());
+    let all = futures_util::future::join_all((0..4).map(|_| fetcher.fetch(&url))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert!(began.elapsed() >= 2 * slow, "{:?}", began.elapsed());
+    let impatient = of(1, 1);
+    let all = futures_util::future::join_all((0..4).map(|_| impatient.fetch(&url))).await;
+    assert!(all[0].is_ok() && all[3] == Err(FetchError::TimedOut { seconds: 1 }), "{all:?}");
+}
+
 #[tokio::test]
 async fn redirects_are_followed_as_often_as_allowed() {
     let server = answering("/image", ResponseTemplate::new(200).set_body_string("pixels")).await;

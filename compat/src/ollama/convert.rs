@@ -10,6 +10,7 @@ use rkllama_core::{
 use rkllama_http::{ApiError, image_of_base64};
 
 use super::{
+    AboutPicture,
     failure::{self, bad},
     options::{Options, format, keep_alive},
     template::{self, Turn, Variables},
@@ -263,6 +264,28 @@ pub(super) async fn generate(
     let tells_context = !is_raw && !has_images;
     let task =
         task(named.clone(), prompt, options, keep_alive, &wire.common, client, tells_context)?;
+    Ok((named, task))
+}
+
+/// A question about one picture.
+pub(super) fn about(
+    asked: AboutPicture,
+    client: Arc<str>,
+    state: &State,
+    absent: impl FnOnce(&str) -> String,
+) -> Result<(Named, Task), ApiError> {
+    let AboutPicture { model, prompt, image, stream, options, keep_alive: stays } = asked;
+    let words = absent(&model);
+    let named = Named::find(state, model, |_| words)?;
+    refuse_images(&named, true)?;
+    let options = Options::of(options.as_ref())?;
+    let stays = keep_alive(stays.as_ref())?;
+    let mut message = Message::new(Role::User, "");
+    message.push_image(image);
+    message.push_text(&prompt);
+    let prompt = Prompt::Chat(Chat::new(vec![message]));
+    let common = Common { stream: Some(stream), ..Common::default() };
+    let task = task(named.clone(), prompt, options, stays, &common, client, false)?;
     Ok((named, task))
 }
 

@@ -21,8 +21,8 @@ use std::{sync::Arc, time::Instant};
 
 use poem::http::HeaderMap;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags};
-use rkllama_core::Model;
-use rkllama_http::{ApiError, ApiJson, Caller, Failure, Ndjson, OwnJson, Statuses};
+use rkllama_core::{Image, Model};
+use rkllama_http::{ApiError, ApiJson, Caller, Failure, JsonObject, Ndjson, OwnJson, Statuses};
 
 use self::{
     answer::{Answered, ChatLines, Envelope, GenerateLines, Lines},
@@ -84,7 +84,7 @@ enum ChatContent {
 
 /// An answer, whole or in lines.
 #[derive(ResponseContent)]
-enum GenerateContent {
+pub(crate) enum GenerateContent {
     Whole(ApiJson<Box<GenerateLine>>),
     Lines(Ndjson<GenerateLine>),
 }
@@ -103,7 +103,7 @@ enum ChatReply {
 }
 
 #[derive(ApiResponse)]
-enum GenerateReply {
+pub(crate) enum GenerateReply {
     /// The answer, in lines unless `stream` is false; the last one has `done`. An error after the first
     /// line comes as a last line with `error`.
     #[oai(status = 200)]
@@ -164,6 +164,17 @@ enum StatusReply {
     Ok(ApiJson<Status>),
 }
 
+/// A question about one picture.
+pub(crate) struct AboutPicture {
+    /// The model's name.
+    pub(crate) model: String,
+    pub(crate) prompt: String,
+    pub(crate) image: Image,
+    pub(crate) stream: bool,
+    pub(crate) options: Option<JsonObject>,
+    pub(crate) keep_alive: Option<wire::OllamaKeepAlive>,
+}
+
 /// The model of this name.
 pub(crate) fn model_of(state: &State, name: Option<String>) -> Result<Arc<Model>, ApiError> {
     model_called(state, name, |name| format!("model '{name}' not found"))
@@ -183,6 +194,34 @@ impl OllamaApi {
     /// The operations at work.
     pub(crate) const fn new(state: State) -> Self {
         Self { state }
+    }
+
+    /// Answers a question about a picture as `/api/generate` does; `absent` words it for a model that
+    /// nobody has.
+    pub(crate) async fn about(
+        &self,
+        asked: AboutPicture,
+        client: Arc<str>,
+        absent: impl FnOnce(&str) -> String,
+    ) -> Result<GenerateReply, ApiError> {
+        let received = Instant::now();
+        let (named, task) = convert::about(asked, Arc::clone(&client), &self.state, absent)?;
+        self.generated(named, task, received, client).await
+    }
+
+    async fn generated(
+        &self,
+        named: Named,
+        task: Task,
+        received: Instant,
+        client: Arc<str>,
+    ) -> Result<GenerateReply, ApiError> {
+        let (answer, ignored) = self.fulfil(named, task, received, client, GenerateLines).await?;
+        let content = match answer {
+            Answered::Whole(whole) => GenerateContent::Whole(ApiJson(Box::new(whole))),
+            Answered::Lines(lines) => GenerateContent::Lines(Ndjson::new(lines)),
+        };
+        Ok(GenerateReply::Ok(content, crate::run::named(&ignored)))
     }
 
     /// Does what was asked for; the answer and what had no effect.
@@ -256,12 +295,7 @@ impl OllamaApi {
         let received = Instant::now();
         let client = caller.0;
         let (model, task) = convert::generate(body.0, Arc::clone(&client), &self.state).await?;
-        let (answer, ignored) = self.fulfil(model, task, received, client, GenerateLines).await?;
-        let content = match answer {
-            Answered::Whole(whole) => GenerateContent::Whole(ApiJson(Box::new(whole))),
-            Answered::Lines(lines) => GenerateContent::Lines(Ndjson::new(lines)),
-        };
-        Ok(GenerateReply::Ok(content, named(&ignored)))
+        Ok(self.generated(model, task, received, client).await?)
     }
 
     /// Read texts into vectors

@@ -1,4 +1,4 @@
-//! RKLLama's routes about pictures: where to click on a screen.
+//! RKLLama's routes about pictures: where to click on a screen, and what stands written there.
 
 pub mod wire;
 
@@ -7,15 +7,18 @@ use poem_openapi::{ApiResponse, OpenApi, Tags};
 use rkllama_core::{Image, PointRequest};
 use rkllama_http::{ApiError, ApiJson, Caller, Failure, Statuses, image_of_text};
 
-use self::wire::{GuiActorAnswer, GuiActorRequest};
+use self::wire::{GuiActorAnswer, GuiActorRequest, OcrRequest};
 use crate::{
     State,
-    ollama::{self, wire::ErrorBody},
+    ollama::{self, AboutPicture, GenerateReply, OllamaApi, wire::ErrorBody},
 };
+
+/// What is asked where a request says nothing: RKLLama's words.
+const READ_IT: &str = "Extract the text content from this image.";
 
 #[derive(Tags)]
 enum Tag {
-    /// Pictures of screens.
+    /// Pictures: where to click on them, what stands on them.
     Pictures,
 }
 
@@ -81,6 +84,36 @@ impl PicturesApi {
             py: found.y,
         })))
     }
+
+    /// Read what stands on a picture
+    ///
+    /// For RKLLama's scripts; any model that sees answers, and those made for it best: dots.ocr,
+    /// DeepSeek-OCR. The answer is that of `/api/generate`. A closed connection cancels it.
+    #[oai(path = "/ocr", method = "post", operation_id = "legacyOcr", tag = "Tag::Pictures")]
+    async fn ocr(
+        &self,
+        caller: Caller,
+        body: ApiJson<OcrRequest>,
+    ) -> Result<GenerateReply, Failure<PictureStatuses>> {
+        let OcrRequest { model, prompt, image, stream, options, keep_alive } = body.0;
+        let asked = AboutPicture {
+            model: given(model, "model")?,
+            prompt: prompt
+                .filter(|prompt| !prompt.trim().is_empty())
+                .unwrap_or_else(|| READ_IT.to_owned()),
+            image: picture(image)?,
+            stream: stream.unwrap_or(true),
+            options,
+            keep_alive,
+        };
+        let ollama = OllamaApi::new(self.state.clone());
+        Ok(ollama.about(asked, caller.0, absent).await?)
+    }
+}
+
+/// The words of RKLLama for a model that nobody has.
+fn absent(name: &str) -> String {
+    format!("Model '{name}' not found")
 }
 
 /// A text that has to be there.

@@ -4,6 +4,8 @@ use poem_openapi::{Object, types::Example};
 use rkllama_http::{JsonObject, read_from_object};
 use serde::{Deserialize, Serialize};
 
+use crate::ollama::wire::OllamaKeepAlive;
+
 /// A picture of a screen, and what is to be done on it.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
 #[serde(remote = "Self")]
@@ -38,6 +40,43 @@ impl Example for GuiActorRequest {
     }
 }
 
+/// A picture of something written.
+#[derive(Debug, Clone, Default, Object, Deserialize)]
+#[serde(remote = "Self")]
+#[oai(rename = "LegacyOcrRequest", example, skip_serializing_if_is_none)]
+pub struct OcrRequest {
+    /// The model's name: one that sees.
+    #[oai(nullable)]
+    pub model: Option<String>,
+    /// The picture in base64, or a data URL with it.
+    #[oai(nullable)]
+    pub image: Option<String>,
+    /// What is asked about it. Default: `Extract the text content from this image.`
+    #[oai(nullable)]
+    pub prompt: Option<String>,
+    /// Whether the answer comes in lines. Default true.
+    #[oai(nullable)]
+    pub stream: Option<bool>,
+    /// As in `/api/generate`.
+    #[oai(nullable)]
+    pub options: Option<JsonObject>,
+    /// As in `/api/generate`.
+    #[oai(nullable)]
+    pub keep_alive: Option<OllamaKeepAlive>,
+}
+
+impl Example for OcrRequest {
+    fn example() -> Self {
+        Self {
+            model: Some("dots.ocr".to_owned()),
+            image: Some("iVBORw0KGgo...".to_owned()),
+            prompt: Some("Extract the text content from this image.".to_owned()),
+            stream: Some(false),
+            ..Self::default()
+        }
+    }
+}
+
 /// Where to click, in pixels of the picture that was sent.
 #[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "LegacyGuiActorResponse")]
@@ -52,3 +91,4 @@ pub struct GuiActorAnswer {
 }
 
 read_from_object!(GuiActorRequest);
+read_from_object!(OcrRequest);

@@ -19,9 +19,9 @@ use poem::{
 use rkllama_compat::{State, operations, shapes};
 use rkllama_core::{
     Chat, Cutting, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event,
-    Finish, Finished, Generation, KeepAlive, LoadState, Model, ModelError, ModelState, ModelTraits,
-    Models, Pooling, Problem, Prompt, PromptTokens, Request, Resident, Sampling, Started,
-    TextFiles, Texts, Timings, ToolCallPiece, Usage, Working,
+    Finish, Finished, Generation, ImageTags, KeepAlive, LoadState, Model, ModelError, ModelState,
+    ModelTraits, Models, Pooling, Problem, Prompt, PromptTokens, Request, Resident, Sampling,
+    Started, TextFiles, Texts, Timings, ToolCallPiece, Usage, Vision, Working,
 };
 use rkllama_http::{Browsers, Intake, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, Others, app_with};
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) rerank_error: Option<EngineError>,
     /// Query, documents and instruction, in words.
     pub(crate) reranked: Mutex<Vec<String>>,
+    /// Whether `tiny` sees.
+    pub(crate) sees: bool,
     /// Why no place is found.
     pub(crate) point_error: Option<EngineError>,
     /// What was looked for, and on which picture.
@@ -61,6 +63,7 @@ impl World {
             store: Arc::default(),
             rerank_error: None,
             reranked: Mutex::default(),
+            sees: false,
             point_error: None,
             pointed: Mutex::default(),
         }
@@ -304,7 +307,18 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
     let reason = "tokenizer.json is missing".to_owned();
     let broken = Model { state: ModelState::Incomplete(reason), ..model("broken", 1_600_000_000) };
     let ranker = Model { reranks: true, ..model("ranker", 1_500_000_000) };
-    let models = [bert, broken, ranker, model("tiny", 1_800_000_000)];
+    let vision = world.sees.then(|| Vision {
+        encoder: "/nowhere/tiny.rknn".into(),
+        encoder_bytes: 1,
+        tags: ImageTags::default(),
+        fill: 128,
+        normalise: None,
+        image_tokens: None,
+        sizes: (None, None),
+        pointer_head: None,
+    });
+    let tiny = Model { vision, ..model("tiny", 1_800_000_000) };
+    let models = [bert, broken, ranker, tiny];
     let models = Arc::new(Listed(models.into_iter().map(Arc::new).collect()));
     let limits = Limits { heartbeat: Duration::from_millis(50), ..Limits::default() };
     let intake = Intake::new(limits);

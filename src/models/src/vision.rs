@@ -45,6 +45,10 @@ impl VisionSettings {
 
 /// What 127.5, the grey that pictures are filled up with, becomes as a byte in the vendor's example.
 const FILL: u8 = 128;
+/// The same where NumPy made a byte of it, in front of dots.ocr.
+const CUT_FILL: u8 = 127;
+/// Words in names of models whose encoders are made without normalising.
+const NOT_NORMALISED: &[&str] = &["dots", "ocr"];
 
 /// CLIP's numbers, by which pictures of screens are normalised in front of the encoder.
 const CLIP: Normalise = Normalise {
@@ -85,12 +89,13 @@ pub(crate) fn vision(
         ));
     };
     let pointer_head = pointer_head(folder, stated)?;
+    let is_bare = is_called(names, NOT_NORMALISED);
     Ok(Some(Vision {
         encoder_bytes: bytes_of(&encoder),
         encoder,
         tags: ImageTags { start, end, content },
-        fill: stated.fill.unwrap_or(FILL),
-        normalise: stated.normalise.or(pointer_head.is_some().then_some(CLIP)),
+        fill: stated.fill.unwrap_or(if is_bare { CUT_FILL } else { FILL }),
+        normalise: stated.normalise.or((is_bare || pointer_head.is_some()).then_some(CLIP)),
         image_tokens: stated.image_tokens,
         sizes: (stated.width, stated.height),
         pointer_head,
@@ -146,10 +151,13 @@ fn encoder(folder: &Path, stated: &VisionSettings) -> Result<Option<PathBuf>, St
 }
 
 fn family(names: &[&str]) -> Option<&'static [&'static str; 3]> {
-    let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-    let is_called =
-        |words: &[&str]| names.iter().any(|name| words.iter().all(|word| name.contains(word)));
-    FAMILIES.iter().find(|(words, _)| is_called(words)).map(|(_, tags)| tags)
+    FAMILIES.iter().find(|(words, _)| is_called(names, words)).map(|(_, tags)| tags)
+}
+
+/// Whether one of the names has all the words.
+fn is_called(names: &[&str], words: &[&str]) -> bool {
+    let has = |name: &str| words.iter().all(|word| name.contains(word));
+    names.iter().any(|name| has(&name.to_lowercase()))
 }
 
 #[cfg(test)]
@@ -164,6 +172,23 @@ mod tests {
             fs::write(folder.path().join(file), "12345").unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn the_encoder_of_dots_ocr_is_given_numbers_unless_somebody_says_otherwise() {
+        let folder = folder(&["a.rkllm", "vision.rknn"]);
+        let seen = |name: &str, stated: &VisionSettings| {
+            vision(folder.path(), stated, &[name]).unwrap().unwrap()
+        };
+        let none = VisionSettings::default();
+        let dots = seen("dots.ocr-W8A8", &none);
+        assert_eq!((dots.fill, dots.normalise), (127, Some(CLIP)));
+        let other = seen("DeepSeek-OCR", &none);
+        assert_eq!((other.fill, other.normalise), (128, None));
+        let raw = Normalise { mean: [0.0; 3], std: [1.0; 3] };
+        let stated = VisionSettings { fill: Some(0), normalise: Some(raw), ..none };
+        let dots = seen("dots.ocr", &stated);
+        assert_eq!((dots.fill, dots.normalise), (0, Some(raw)));
     }
 
     #[test]

@@ -129,6 +129,46 @@ async fn every_api_shows_the_same_image() {
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("vision")), "{shown}");
 }
 
+/// RKLLama's route for what stands on a picture is a question about it, for any model that sees. The
+/// encoder of dots.ocr does not normalise by itself: it is given numbers where others are given bytes.
+#[tokio::test]
+async fn what_stands_on_a_picture_is_asked_as_any_question() {
+    let tags = "[vision]\nimage_start = '<|vision_start|>'\nimage_end = '<|vision_end|>'\n\
+                image_content = '<|image_pad|>'\n";
+    let dots = ModelDir::demo("dots.ocr").toolkit("1.2.1").script(SEES).seeing(16, 1);
+    let server =
+        ServerSetup::new().mock("1.2.3").model(&seeing()).model(&dots.manifest(tags)).start();
+    let file = picture(200, 100, 0);
+    const QUESTION: &str = "Extract the text content from this image.";
+    for (model, element) in [("qwen2-vl", 3), ("dots.ocr", 0)] {
+        let body = json!({"model": model, "prompt": QUESTION, "think": false, "stream": false, "images": [base64(&file)]});
+        let (_, expected) = post(&server, "/api/generate", body).await;
+        let expected = expected["response"].as_str().unwrap();
+        assert!(expected.starts_with("I see ") && expected.len() > 8, "{expected}");
+        let body = json!({"model": model, "image": data_url(&file), "stream": false});
+        let (status, whole) = post(&server, "/api/ocr", body).await;
+        assert_eq!((status, &whole["response"]), (StatusCode::OK, &json!(expected)), "{whole}");
+        assert_eq!((&whole["done"], &whole["model"]), (&json!(true), &json!(model)));
+        let body = json!({"model": model, "image": base64(&file)});
+        let url = format!("{}/api/ocr", server.url);
+        let lines = Client::new().post(url).json(&body).send().await.unwrap().text().await.unwrap();
+        let lines: Vec<Value> = lines.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        let said: String = lines.iter().map(|line| line["response"].as_str().unwrap()).collect();
+        assert_eq!((said.as_str(), &lines.last().unwrap()["done"]), (expected, &json!(true)));
+        assert!(lines.len() > 2, "{lines:?}");
+        let shown = server.trace().args("rknn_inputs_set");
+        assert_eq!(shown.last().unwrap()["inputs"][0]["type"], element, "{model}");
+        let runs = server.trace().args("rkllm_run");
+        let asked = runs.last().unwrap()["input"]["text"].as_str().unwrap().to_owned();
+        assert!(asked.contains(&format!("<image>{QUESTION}")), "{asked}");
+    }
+    let (status, told) =
+        post(&server, "/api/ocr", json!({"model": "dots.ocr", "image": "QUJD"})).await;
+    let words = told["error"].as_str().unwrap();
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(words.starts_with("image is not a JPEG"), "{words}");
+}
+
 #[tokio::test]
 async fn an_images_tokens_are_counted_as_the_runtime_counts_them() {
     let server = server("1.3.0");

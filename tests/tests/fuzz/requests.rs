@@ -28,7 +28,7 @@ use crate::corpus::{cases, files, mutated, spliced, values};
 const PATHS: [&str; 5] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/gui_actor"];
 /// Of other APIs.
-const OTHER_PATHS: [&str; 22] = [
+const OTHER_PATHS: [&str; 23] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -51,6 +51,7 @@ const OTHER_PATHS: [&str; 22] = [
     "/v1/rerank",
     "/v1/score",
     "/api/gui_actor",
+    "/api/ocr",
 ];
 
 fn paths() -> impl Iterator<Item = &'static str> {

@@ -61,6 +61,8 @@ pub struct TextFiles {
     pub config: Option<Vec<u8>>,
     /// `chat_template.jinja`; wins over the template inside `tokenizer_config`.
     pub chat_template: Option<String>,
+    /// The template of the model's family, which counts where neither of them has one.
+    pub family_template: Option<&'static str>,
     /// How the model writes calls of tools, where its manifest says it: a format's name.
     pub tool_format: Option<String>,
     /// How it marks its thoughts, where its manifest says it: a format's name.

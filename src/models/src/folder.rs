@@ -37,6 +37,8 @@ pub(crate) struct Folder {
     pub(crate) aliases: Vec<String>,
     /// The chat template, where the manifest has one.
     pub(crate) template: Option<String>,
+    /// That of its family, for where its files have none.
+    pub(crate) family_template: Option<&'static str>,
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
     pub(crate) path: PathBuf,
@@ -86,7 +88,9 @@ impl Folder {
             true => ModelState::Ready,
             false => ModelState::Incomplete(faults.join("; ")),
         };
-        let vision = vision_of(path, &settings, &id, weights.as_deref());
+        let names = names_of(&id, weights.as_deref());
+        let vision = vision_of(path, &settings, &id, &names);
+        let family_template = vision.as_ref().and_then(|_| vision::template(&names));
         let kind = settings.kind.unwrap_or_else(|| kind_of(&id, weights.as_deref()));
         let model = Model {
             id,
@@ -109,6 +113,7 @@ impl Folder {
             model: Arc::new(model),
             aliases: settings.aliases,
             template: settings.template,
+            family_template,
             tool_format: settings.tool_format,
             reasoning_format: settings.reasoning_format,
             path: path.to_owned(),
@@ -137,6 +142,7 @@ impl Folder {
                 Some(template) => Some(template.clone()),
                 None => read_text(&text_file(&self.path, CHAT_TEMPLATE), CONFIG_BYTES_MAX)?,
             },
+            family_template: self.family_template,
             tool_format: self.tool_format.clone(),
             reasoning_format: self.reasoning_format.clone(),
             image_tags: self.model.vision.as_ref().map(|vision| vision.tags.clone()),
@@ -145,13 +151,17 @@ impl Folder {
 }
 
 /// How the model sees. One whose encoder cannot be used still reads and writes.
-fn vision_of(path: &Path, settings: &Settings, id: &str, weights: Option<&Path>) -> Option<Vision> {
-    let file = weights.and_then(Path::file_name).and_then(|name| name.to_str());
-    let names: Vec<&str> = [Some(id), file].into_iter().flatten().collect();
-    vision::vision(path, &settings.vision, &names).unwrap_or_else(|fault| {
+fn vision_of(path: &Path, settings: &Settings, id: &str, names: &[&str]) -> Option<Vision> {
+    vision::vision(path, &settings.vision, names).unwrap_or_else(|fault| {
         tracing::warn!(model = id, "{MANIFEST}: {fault}; until then it sees no images");
         None
     })
+}
+
+/// The model's name and its weights'.
+fn names_of<'a>(id: &'a str, weights: Option<&'a Path>) -> Vec<&'a str> {
+    let file = weights.and_then(Path::file_name).and_then(|name| name.to_str());
+    [Some(id), file].into_iter().flatten().collect()
 }
 
 /// What a model is made for, as its name says it, or its weights'.

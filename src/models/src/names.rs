@@ -171,6 +171,7 @@ mod tests {
             model,
             aliases,
             template: None,
+            family_template: None,
             tool_format: None,
             reasoning_format: None,
             path,

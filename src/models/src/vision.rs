@@ -68,6 +68,22 @@ const FAMILIES: &[(&[&str], [&str; 3])] = &[
     (&["smolvlm"], ["<fake_token_around_image>", "<fake_token_around_image>", "<image>"]),
 ];
 
+/// Words in names of models, and how a conversation is written for them: their makers ship no template.
+/// DeepSeek-OCR is asked in plain text, dots.ocr answers behind a token.
+const TEMPLATES: &[(&[&str], &str)] = &[
+    (&["deepseek", "ocr"], "{% for message in messages %}{{ message['content'] }}{% endfor %}"),
+    (
+        &["dots", "ocr"],
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>{% endif %}\
+         {{ message['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    ),
+];
+
+/// The template of a model with one of these names, for where its files have none.
+pub(crate) fn template(names: &[&str]) -> Option<&'static str> {
+    TEMPLATES.iter().find(|(words, _)| is_called(names, words)).map(|(_, template)| *template)
+}
+
 /// How the model in this folder sees; the error says what is missing. `names` are the model's and its
 /// weights'.
 pub(crate) fn vision(

@@ -325,6 +325,26 @@ fn a_fault_is_told_and_leaves_the_others_alone(#[case] name: &str, #[case] files
 }
 
 #[test]
+fn models_that_read_what_is_written_have_their_familys_template() {
+    let root = Root::new()
+        .with_model("DeepSeek-OCR-W8A8")
+        .with("DeepSeek-OCR-W8A8/vision.rknn", "w")
+        .with_model("mine")
+        .with("mine/rkllama.toml", "file = 'dots.ocr.rkllm'\n")
+        .with("mine/dots.ocr.rkllm", "w")
+        .with("mine/vision.rknn", "w")
+        // It cannot see.
+        .with_model("deepseek-ocr-text")
+        .with_model("qwen2-vl")
+        .with("qwen2-vl/vision.rknn", "w");
+    let template = |name| root.store().text_files(&root.model(name)).unwrap().family_template;
+    assert!(template("DeepSeek-OCR-W8A8").is_some_and(|text| !text.contains("<|")));
+    assert!(template("mine").is_some_and(|text| text.contains("<|assistant|>")));
+    assert_eq!(template("deepseek-ocr-text"), None);
+    assert_eq!(template("qwen2-vl"), None);
+}
+
+#[test]
 fn text_files_are_read_from_the_folder_or_the_one_below() {
     let root = Root::new()
         .with("a/x.rkllm", "")
@@ -336,6 +356,7 @@ fn text_files_are_read_from_the_folder_or_the_one_below() {
         .with("a/rkllama.toml", "tool_format = 'hermes'\nreasoning_format = 'none'\n");
     let expected = TextFiles {
         image_tags: None,
+        family_template: None,
         tokenizer: b"T".to_vec(),
         tokenizer_config: Some(b"C".to_vec()),
         generation_config: Some(b"{}".to_vec()),

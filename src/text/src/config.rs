@@ -41,6 +41,11 @@ impl TextConfig {
             Some(text) => (Some(TemplateSource { file: CHAT_TEMPLATE, text: text.clone() }), None),
             None => templates_in(&tokenizer)?,
         };
+        let of_family = || {
+            let text = files.family_template?.to_owned();
+            Some(TemplateSource { file: TOKENIZER_CONFIG, text })
+        };
+        let template = template.or_else(of_family);
         Ok(Self {
             named_tokens: named_tokens(&tokenizer)?,
             eos_ids: eos_ids(&generation)?,

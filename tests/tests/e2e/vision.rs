@@ -136,8 +136,14 @@ async fn what_stands_on_a_picture_is_asked_as_any_question() {
     let tags = "[vision]\nimage_start = '<|vision_start|>'\nimage_end = '<|vision_end|>'\n\
                 image_content = '<|image_pad|>'\n";
     let dots = ModelDir::demo("dots.ocr").toolkit("1.2.1").script(SEES).seeing(16, 1);
-    let server =
-        ServerSetup::new().mock("1.2.3").model(&seeing()).model(&dots.manifest(tags)).start();
+    let setup = ServerSetup::new().mock("1.2.3").model(&seeing()).model(&dots.manifest(tags));
+    // As its makers ship it.
+    let config = setup.models().join("dots.ocr/tokenizer_config.json");
+    let mut words: Value =
+        serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    words.as_object_mut().unwrap().remove("chat_template").unwrap();
+    std::fs::write(&config, words.to_string()).unwrap();
+    let server = setup.start();
     let file = picture(200, 100, 0);
     const QUESTION: &str = "Extract the text content from this image.";
     for (model, element) in [("qwen2-vl", 3), ("dots.ocr", 0)] {
@@ -162,6 +168,9 @@ async fn what_stands_on_a_picture_is_asked_as_any_question() {
         let asked = runs.last().unwrap()["input"]["text"].as_str().unwrap().to_owned();
         assert!(asked.contains(&format!("<image>{QUESTION}")), "{asked}");
     }
+    let runs = server.trace().args("rkllm_run");
+    let asked = &runs.last().unwrap()["input"]["text"];
+    assert_eq!(asked, &json!(format!("<image>{QUESTION}<|assistant|>")));
     let (status, told) =
         post(&server, "/api/ocr", json!({"model": "dots.ocr", "image": "QUJD"})).await;
     let words = told["error"].as_str().unwrap();

@@ -52,6 +52,17 @@ fn the_default_of_several_templates_is_used() {
 }
 
 #[test]
+fn a_familys_template_counts_where_no_file_has_one() {
+    let of = |mut tiny: Tiny| {
+        tiny.files.family_template = Some("from the family");
+        rendered(&tiny)
+    };
+    assert_eq!(of(Tiny::bare()), "from the family");
+    assert_eq!(of(Tiny::chatml().config("chat_template", json!(null))), "from the family");
+    assert_eq!(of(Tiny::bare().template("from the configuration")), "from the configuration");
+}
+
+#[test]
 fn a_template_file_wins_over_the_configuration() {
     let mut tiny = Tiny::chatml().template("from the configuration");
     tiny.files.chat_template = Some("from the file".to_owned());

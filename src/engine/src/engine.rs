@@ -536,6 +536,7 @@ mod tests {
             sampling_per_run: true,
             load_ms: 1,
             encoder: None,
+            encoder_notes: None,
         };
         let mut said = rkllama_protocol::encode(&FromWorker::Hello(VERSION)).unwrap();
         said.extend(rkllama_protocol::encode(&FromWorker::Loaded(loaded)).unwrap());

@@ -131,6 +131,9 @@ impl<'a> Loading<'a> {
                         ignore_eos = choice.ignore_eos,
                         toolkit = header.as_ref().map(|header| header.toolkit.as_str()),
                         context_tokens_max,
+                        encoder = loaded.encoder_notes.as_deref(),
+                        image = loaded.encoder.map(|it| format!("{}x{}", it.width, it.height)),
+                        image_tokens = loaded.encoder.map(|it| it.image_tokens),
                         init_ms = loaded.load_ms,
                         took_ms = began.elapsed().as_millis(),
                         "model loaded"

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +160,9 @@ pub struct Loaded {
     pub load_ms: u64,
     /// The encoder of a model that sees.
     pub encoder: Option<Encoder>,
+    /// The release of the library that runs it, and the form in which the encoder takes an image: for the
+    /// log.
+    pub encoder_notes: Option<String>,
 }
 
 /// What to run the model for.

@@ -142,12 +142,14 @@ struct Answering<'a, M> {
 
 impl<M: Model> Answering<'_, M> {
     fn announce(&mut self) -> Result<(), ServerGone> {
-        let encoder = self.model.sight().map(|sight| sight.encoder());
+        let (encoder, encoder_notes) =
+            self.model.sight().map(|sight| (sight.encoder(), sight.notes())).unzip();
         self.outlet.send(&FromWorker::Loaded(Loaded {
             runtime_version: self.model.version().to_owned(),
             sampling_per_run: self.model.profile().sampling_per_run,
             load_ms: self.model.load_ms(),
             encoder,
+            encoder_notes,
         }))
     }
 

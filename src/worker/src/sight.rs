@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use rkllama_images::{Layout, Limits, decode, gui, normalise, square};
-use rkllama_npu::{Network, Order, RknnLibrary, Tensor, Values};
+use rkllama_npu::{ElementType, Network, Order, RknnLibrary, Tensor, Values};
 use rkllama_protocol::{Encoder, Image, Load, Vision};
 
 use crate::pointer::PointerHead;
@@ -25,6 +25,8 @@ pub(crate) type Vectors = Arc<[f32]>;
 pub(crate) trait Sight {
     /// What is known of the encoder.
     fn encoder(&self) -> Encoder;
+    /// The library's release, and the form in which the encoder takes an image, for the log.
+    fn notes(&self) -> String;
     /// The vectors of an image; the error says what is wrong with it, or with the network.
     fn vectors(&mut self, image: &Image) -> Result<Vectors, String>;
     /// How much each of an image's vectors is meant by the token with this vector; the error says
@@ -102,6 +104,20 @@ impl Eyes {
 impl Sight for Eyes {
     fn encoder(&self) -> Encoder {
         self.encoder
+    }
+
+    fn notes(&self) -> String {
+        let input = self.network.inputs().first();
+        let own = match input.map(|input| input.element) {
+            Some(ElementType::EightBits) => "8 bits",
+            Some(ElementType::Wider) | None => "more than 8 bits",
+        };
+        let order = match input.map(|input| input.order) {
+            Some(Order::Nchw) => "NCHW",
+            Some(Order::Nhwc | Order::Undefined) | None => "NHWC",
+        };
+        let given = if self.vision.normalise.is_some() { "normalised numbers" } else { "bytes" };
+        format!("librknnrt {}, {given} for {order} of {own}", self.network.version())
     }
 
     fn vectors(&mut self, image: &Image) -> Result<Vectors, String> {

@@ -125,6 +125,12 @@ async fn every_api_shows_the_same_image() {
     let said = &response["output"][0]["content"][0]["text"];
     assert_eq!((status, said), (StatusCode::OK, &json!(expected)));
     assert_eq!(server.trace().calls("rknn_run"), 1);
+    let log = server.log();
+    let loaded = log.lines().find(|line| line.contains("model loaded")).unwrap();
+    for words in ["librknnrt 2.3.2 (", ", bytes for NHWC of ", "image=\"16x16\"", "image_tokens=4"]
+    {
+        assert!(loaded.contains(words), "{words}: {loaded}");
+    }
     let (_, shown) = post(&server, "/api/show", json!({"model": "qwen2-vl"})).await;
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("vision")), "{shown}");
 }

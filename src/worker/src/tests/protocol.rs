@@ -15,7 +15,13 @@ fn a_loaded_model_is_described() {
         assert_eq!(server.hear(), FromWorker::Hello(VERSION));
         server.say(&ToWorker::Load(load()));
         let runtime_version = version.to_owned();
-        let loaded = Loaded { runtime_version, sampling_per_run, load_ms: 3, encoder: None };
+        let loaded = Loaded {
+            runtime_version,
+            sampling_per_run,
+            load_ms: 3,
+            encoder: None,
+            encoder_notes: None,
+        };
         assert_eq!(server.hear(), FromWorker::Loaded(loaded));
         assert_eq!(server.world.notes(), ["load a.rkllm"]);
         server.shut_down();

@@ -13,12 +13,21 @@ use poem_openapi::{
 };
 
 use crate::operations::{
-    ChatApi, CompletionsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi, ServerApi,
+    ChatApi, CompletionsApi, CountsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi,
+    ServerApi,
 };
 
 /// All operations.
-pub(crate) type Operations =
-    (ChatApi, CompletionsApi, ResponsesApi, EmbeddingsApi, GuiActorApi, ModelsApi, ServerApi);
+pub(crate) type Operations = (
+    ChatApi,
+    CompletionsApi,
+    ResponsesApi,
+    CountsApi,
+    EmbeddingsApi,
+    GuiActorApi,
+    ModelsApi,
+    ServerApi,
+);
 
 const DESCRIPTION: &str = "\
 A Rockchip board as an OpenAI-compatible server.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, http::StatusCode};
 use poem_openapi::OpenApi;
-use rkllama_core::{Engine, Models};
+use rkllama_core::{Engine, Models, Texts};
 use rkllama_http::{
     ApiError, Browsers, Guard, Intake, Keys, Metrics, Observe, RouteTable, Shaped, SwaggerUi,
 };
@@ -39,7 +39,8 @@ use answer::Envelope;
 use convert::Checked;
 use document::Operations;
 use operations::{
-    ChatApi, CompletionsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi, ServerApi,
+    ChatApi, CompletionsApi, CountsApi, EmbeddingsApi, GuiActorApi, ModelsApi, ResponsesApi,
+    ServerApi,
 };
 
 /// What the operations work with.
@@ -47,6 +48,8 @@ use operations::{
 pub struct State {
     /// Answers conversations.
     pub engine: Arc<dyn Engine>,
+    /// Knows what models make of texts.
+    pub texts: Arc<dyn Texts>,
     /// Knows the models.
     pub models: Arc<dyn Models>,
     /// What is counted: by the engine, and here by route.
@@ -116,6 +119,7 @@ pub fn app_with<T: OpenApi + 'static>(
         ChatApi { state: state.clone(), intake: intake.clone() },
         CompletionsApi { state: state.clone(), intake: intake.clone() },
         ResponsesApi { state: state.clone(), intake: intake.clone() },
+        CountsApi { state: state.clone() },
         EmbeddingsApi { state: state.clone() },
         GuiActorApi { state: state.clone() },
         ModelsApi { state: state.clone() },

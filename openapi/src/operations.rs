@@ -1,5 +1,6 @@
 //! The operations of `/v1`: verify, convert, send.
 
+mod counts;
 mod embeddings;
 mod gui_actor;
 mod responses;
@@ -38,6 +39,7 @@ enum Tag {
     Server,
 }
 
+pub(crate) use counts::CountsApi;
 pub(crate) use embeddings::EmbeddingsApi;
 pub(crate) use gui_actor::GuiActorApi;
 pub(crate) use responses::ResponsesApi;

@@ -10,8 +10,10 @@ use poem::{
 };
 
 const MODELS: &str = "/v1/models/";
-const ALIASES: [(&str, &str); 5] = [
+const ALIASES: [(&str, &str); 7] = [
     ("/chat/completions", "/v1/chat/completions"),
+    ("/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
+    ("/responses/input_tokens", "/v1/responses/input_tokens"),
     ("/completions", "/completion"),
     ("/embeddings", "/embedding"),
     ("/responses", "/v1/responses"),

@@ -14,8 +14,8 @@ use poem_openapi::types::{Example, ToJSON};
 use rkllama_core::Finish;
 use rkllama_openapi::wire::{
     ChatChunk, ChatCompletion, ChatCompletionRequest, Completion, CompletionChunk,
-    CompletionRequest, DeletedResponse, ErrorResponse, Health, ModelList, Response, ResponseEvent,
-    ResponseItemList,
+    CompletionRequest, DeletedResponse, ErrorResponse, Health, InputTokens, ModelList, Response,
+    ResponseEvent, ResponseItemList,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,6 +39,7 @@ fn the_derives_of_answers_agree() {
     assert_derives_agree::<ResponseEvent>("ResponseEvent");
     assert_derives_agree::<ResponseItemList>("ResponseItemList");
     assert_derives_agree::<DeletedResponse>("DeletedResponse");
+    assert_derives_agree::<InputTokens>("InputTokens");
     assert_derives_agree::<ErrorResponse>("ErrorResponse");
     assert_derives_agree::<ModelList>("ModelList");
     assert_derives_agree::<Health>("Health");

@@ -355,6 +355,32 @@ async fn every_ignored_field_is_named_and_every_refused_one_refused() {
 }
 
 #[tokio::test]
+async fn tokens_are_counted() {
+    for (counted, status) in [
+        (Ok(37), StatusCode::OK),
+        (Err(EngineError::ShuttingDown), StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let engine =
+            Arc::new(ScriptedEngine { counted: Some(counted), ..ScriptedEngine::default() });
+        let client = TestClient::new(rkllama_openapi::app(state(Arc::clone(&engine)), limits()));
+        for path in ["/v1/chat/completions/input_tokens", "/chat/completions/input_tokens"] {
+            let body = json!({"model": "tiny", "stream": true, "max_tokens": 4,
+                "messages": [{"role": "user", "content": "hi"}]});
+            let response = client.post(path).body_json(&body).send().await;
+            response.assert_status(status);
+            assert_eq!(conversation(&engine.last_request())[0].content, "hi");
+            let answer = response.json().await.value().deserialize::<Value>();
+            if status == StatusCode::OK {
+                let expected = json!({"object": "response.input_tokens", "input_tokens": 37});
+                assert_eq!(answer, expected);
+            } else {
+                assert_eq!(answer["error"]["code"], "shutting_down");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn neutral_values_of_ignored_fields_are_not_named() {
     let response = ask(
         hello(),

@@ -43,6 +43,8 @@ fn the_yaml_says_the_same() {
         "createCompletion",
         "createResponse",
         "getResponse",
+        "countResponseInputTokens",
+        "countChatInputTokens",
         "deleteResponse",
         "cancelResponse",
         "listInputItems",

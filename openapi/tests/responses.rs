@@ -415,6 +415,35 @@ async fn refusals() {
     insta::assert_snapshot!(all);
 }
 
+/// With all that it goes on from; nothing is answered and nothing kept.
+#[tokio::test]
+async fn tokens_are_counted() {
+    let engine = Arc::new(ScriptedEngine {
+        script: hello(),
+        counted: Some(Ok(26)),
+        ..ScriptedEngine::default()
+    });
+    let state = state(Arc::clone(&engine));
+    let first = body(post(state.clone(), &json!({})).await).await;
+    let asked = json!({"model": "tiny", "previous_response_id": first["id"], "input": "and?",
+        "instructions": "Be brief.", "tools": tools()});
+    let client = TestClient::new(rkllama_openapi::app(state, limits()));
+    for path in ["/v1/responses/input_tokens", "/responses/input_tokens"] {
+        let counted = body(client.post(path).body_json(&asked).send().await).await;
+        assert_eq!(counted, json!({"object": "response.input_tokens", "input_tokens": 26}));
+        assert_eq!(faults_by_ours("InputTokens", &counted), NONE);
+        let request = engine.last_request();
+        let said: Vec<_> = conversation(&request).iter().map(|m| &*m.content).collect();
+        assert_eq!(said, ["Be brief.", "hi", "Hello 🌍!", "and?"]);
+        assert_eq!(chat(&request).tools.len(), 2);
+    }
+    let kept = client.get(format!("/v1/responses/{}", first["id"].as_str().unwrap())).send().await;
+    assert_eq!(body(kept).await, first);
+    let wrong = client.post("/v1/responses/input_tokens").body_json(&json!({"input": 7}));
+    let wrong = shown(wrong.send().await).await;
+    assert!(wrong.contains("\"param\":\"input\""), "{wrong}");
+}
+
 /// Schemas that were written on several lines must not end an event in its middle.
 #[tokio::test]
 async fn a_schema_on_several_lines_stays_in_its_event() {

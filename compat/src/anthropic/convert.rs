@@ -34,15 +34,14 @@ pub(super) struct Checked {
     pub(super) ignored: Vec<&'static str>,
 }
 
-/// A conversation whose tokens are wanted.
-pub(super) fn prompt(wire: MessagesRequest, state: &State) -> Result<(Arc<Model>, Chat), ApiError> {
-    let (model, _) = model(wire.model.clone(), state)?;
-    check_tokens_max(&wire)?;
-    sampling(&wire)?;
-    format(&wire)?;
-    refuse_servers(&wire)?;
-    let (chat, _) = chat(wire)?;
-    Ok((model, chat))
+/// A conversation whose tokens are wanted: none of its answer is.
+pub(super) fn counted(
+    mut wire: MessagesRequest,
+    client: Arc<str>,
+    state: &State,
+) -> Result<Request, ApiError> {
+    wire.max_tokens.get_or_insert(1);
+    message(wire, client, state).map(|checked| checked.request)
 }
 
 fn model(name: Option<String>, state: &State) -> Result<(Arc<Model>, String), ApiError> {

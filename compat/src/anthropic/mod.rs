@@ -6,7 +6,6 @@ mod failure;
 pub mod wire;
 
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent, Tags};
-use rkllama_core::{EngineError, Prompt};
 use rkllama_http::{ApiJson, Caller, Failure, Sse, Statuses};
 
 use self::wire::{ErrorBody, Message, MessagesRequest, StreamEvent, TokenCount};
@@ -98,7 +97,8 @@ impl AnthropicApi {
 
     /// Count the tokens of a conversation
     ///
-    /// As its model would be given it, tools among them. Asks the model nothing.
+    /// As its model would be given it, tools and images among them, whether or not it fits. Asks the model
+    /// nothing; where only the encoder of images can tell how many tokens they have, the model is loaded.
     #[oai(
         path = "/messages/count_tokens",
         method = "post",
@@ -107,16 +107,12 @@ impl AnthropicApi {
     )]
     async fn count_tokens(
         &self,
-        _caller: Caller,
+        caller: Caller,
         body: ApiJson<MessagesRequest>,
     ) -> Result<CountReply, Failure<AnswerStatuses>> {
-        let (model, chat) = convert::prompt(body.0, &self.state)?;
-        let input_tokens = match self.state.texts.prompt_tokens(model, Prompt::Chat(chat)).await {
-            Ok(tokens) => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
-            // Whether it fits is not what was asked.
-            Err(EngineError::ContextExceeded { prompt_tokens, .. }) => prompt_tokens.known(),
-            Err(error) => return Err(failure::engine(error).into()),
-        };
+        let request = convert::counted(body.0, caller.0, &self.state)?;
+        let counted = self.state.texts.count_tokens(request).await;
+        let input_tokens = counted.map_err(failure::engine)?;
         Ok(CountReply::Ok(ApiJson(TokenCount { input_tokens })))
     }
 }

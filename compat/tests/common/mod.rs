@@ -237,6 +237,10 @@ impl Texts for Playing {
         Box::pin(async { Ok(vec![7, 8]) })
     }
 
+    fn count_tokens(&self, _: Request) -> Working<u32> {
+        Box::pin(async { Ok(2) })
+    }
+
     fn check_template(&self, source: &str) -> Result<(), String> {
         if source.contains("{% bad") { Err("unknown tag `bad`".to_owned()) } else { Ok(()) }
     }
@@ -333,6 +337,7 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
         debug: true,
     };
     let state = rkllama_openapi::State {
+        texts: engine.clone(),
         engine,
         models,
         metrics: Arc::new(Metrics::new("1.2.3")),

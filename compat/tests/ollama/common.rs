@@ -148,6 +148,10 @@ impl Texts for ScriptedTexts {
         Box::pin(async move { Ok(text) })
     }
 
+    fn count_tokens(&self, request: Request) -> Working<u32> {
+        unreachable!("Ollama's clients cannot ask: {request:?}")
+    }
+
     fn prompt_tokens(&self, _: Arc<Model>, prompt: Prompt) -> Working<Vec<i32>> {
         let mut tokens = match &prompt {
             Prompt::Chat(chat) => chat.preface.clone(),
@@ -276,6 +280,7 @@ fn client_over(
         debug: true,
     };
     let openai = rkllama_openapi::State {
+        texts: Arc::new(ScriptedTexts),
         engine,
         models,
         metrics: Arc::new(Metrics::new("1.2.3")),

@@ -6,6 +6,7 @@
 
 mod answer;
 mod completion;
+mod count;
 mod embedding;
 mod format;
 mod gui_actor;
@@ -29,6 +30,7 @@ pub use completion::{
     Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
     CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
 };
+pub use count::{InputTokens, InputTokensObject};
 pub use embedding::{
     EMBEDDING_INPUTS_MAX, EmbeddingInput, EmbeddingList, EmbeddingListObject, EmbeddingObject,
     EmbeddingObjectName, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat,

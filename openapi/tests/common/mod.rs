@@ -18,10 +18,10 @@ use std::{
 
 use futures_core::Stream;
 use rkllama_core::{
-    Chat, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event, Finish,
-    Finished, Generation, KeepAlive, Message, Model, ModelError, ModelRuntime, ModelState, Models,
-    PointRequest, Pointed, Pointing, Problem, Prompt, Request, Resident, Sampling, Started,
-    TextFiles, Timings, ToolCallPiece, Usage, Working,
+    Chat, Cutting, EmbedError, EmbedRequest, Embedding, Embeddings, Engine, EngineError, Event,
+    Finish, Finished, Generation, KeepAlive, Message, Model, ModelError, ModelRuntime, ModelState,
+    ModelTraits, Models, PointRequest, Pointed, Pointing, Problem, Prompt, Request, Resident,
+    Sampling, Started, TextFiles, Texts, Timings, ToolCallPiece, Usage, Working,
 };
 use rkllama_http::{Browsers, Keys, Limits, Metrics};
 use rkllama_openapi::{KeptResponses, State};
@@ -57,6 +57,8 @@ pub(crate) struct ScriptedEngine {
     /// The place on a picture.
     pub(crate) pointed: Option<Result<Pointed, EngineError>>,
     pub(crate) point_requests: Mutex<Vec<PointRequest>>,
+    /// How many tokens a request has; none where they are not to be counted.
+    pub(crate) counted: Option<Result<u32, EngineError>>,
 }
 
 impl ScriptedEngine {
@@ -160,6 +162,38 @@ impl Engine for ScriptedEngine {
 
     fn problems(&self) -> Vec<Problem> {
         self.problems.clone()
+    }
+}
+
+impl Texts for ScriptedEngine {
+    fn traits(&self, model: Arc<Model>) -> Working<Arc<ModelTraits>> {
+        unreachable!("no route of these asks for it: {model:?}")
+    }
+
+    fn render(&self, model: Arc<Model>, _: Chat) -> Working<String> {
+        unreachable!("no route of these asks for it: {model:?}")
+    }
+
+    fn prompt_tokens(&self, model: Arc<Model>, _: Prompt) -> Working<Vec<i32>> {
+        unreachable!("no route of these asks for it: {model:?}")
+    }
+
+    fn count_tokens(&self, request: Request) -> Working<u32> {
+        self.requests.lock().unwrap().push(request);
+        let counted = self.counted.clone().expect("nothing is to be counted");
+        Box::pin(async move { counted })
+    }
+
+    fn check_template(&self, source: &str) -> Result<(), String> {
+        unreachable!("no route of these asks for it: {source}")
+    }
+
+    fn tokenize(&self, model: Arc<Model>, _: String, _: Cutting) -> Working<Vec<i32>> {
+        unreachable!("no route of these asks for it: {model:?}")
+    }
+
+    fn detokenize(&self, model: Arc<Model>, _: Vec<i32>) -> Working<String> {
+        unreachable!("no route of these asks for it: {model:?}")
     }
 }
 
@@ -287,6 +321,7 @@ pub(crate) fn state(engine: Arc<ScriptedEngine>) -> State {
 
 pub(crate) fn state_with(engine: Arc<ScriptedEngine>, models: Arc<ListedModels>) -> State {
     State {
+        texts: Arc::clone(&engine) as Arc<dyn Texts>,
         engine,
         models,
         metrics: Arc::new(Metrics::new("1.2.3")),

@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use crate::{Chat, EngineError, Model, Prompt};
+use crate::{Chat, EngineError, Model, Prompt, Request};
 
 /// What is worked out off the async threads.
 pub type Working<T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send>>;
@@ -52,6 +52,11 @@ pub trait Texts: Send + Sync + 'static {
     /// The token ids that the model would be given. Fails as a generation would, with
     /// [`EngineError::ContextExceeded`] where they are too many.
     fn prompt_tokens(&self, model: Arc<Model>, prompt: Prompt) -> Working<Vec<i32>>;
+
+    /// How many tokens the model would be given for a request, images and tools among them, whether
+    /// or not they fit. Loads a model that is shown images where only its encoder can tell how many tokens
+    /// each has.
+    fn count_tokens(&self, request: Request) -> Working<u32>;
 
     /// Whether a chat template, in Jinja, can be used.
     ///

@@ -135,7 +135,7 @@ impl NpuEngine {
         &self.inner
     }
 
-    async fn load_for(
+    pub(crate) async fn load_for(
         &self,
         model: &Arc<Model>,
         keep_alive: Option<KeepAlive>,
@@ -291,6 +291,14 @@ impl Inner {
             Some((of, clamped)) if **of == *model => model.context_tokens_max.min(*clamped),
             _ => model.context_tokens_max,
         }
+    }
+
+    /// Tokens of an image: as the model's encoder makes them, else as its record says.
+    pub(crate) fn image_tokens(&self, model: &Model) -> Option<u32> {
+        let doors = self.doors();
+        let opened = doors.get(&model.id).filter(|opened| *opened.model == *model);
+        let made = opened.and_then(|opened| opened.door.image_tokens());
+        made.or(model.vision.as_ref()?.image_tokens)
     }
 
     /// Tokens from which a beginning of a prompt may be kept on disk.

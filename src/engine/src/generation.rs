@@ -49,7 +49,7 @@ struct Prompt {
 pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
     Box::pin(try_stream! {
         let mut report = Report::new(engine.observer(), Arc::clone(&request.model));
-        let mut prompt = report.watch(prepare(&engine, &mut request).await)?;
+        let mut prompt = report.watch(prepare(&engine, &mut request, None).await)?;
         report.prompt_tokens = count(&prompt.tokens);
         let ignored = ignored(&request, &prompt);
         // A form ends by itself: a stop text in the middle of it would leave it invalid.
@@ -127,15 +127,20 @@ pub(crate) fn check(engine: &Inner, model: &Model) -> Result<RuntimeChoice, Engi
 }
 
 /// Everything that can be refused without the NPU. Takes the prompt out of the request, of which
-/// nothing else has any need: it can be most of a body.
-async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, EngineError> {
+/// nothing else has any need: it can be most of a body. Where it is only counted, it may have as many tokens
+/// as `counted_max`, whatever fits.
+async fn prepare(
+    engine: &Inner,
+    request: &mut Request,
+    counted_max: Option<u32>,
+) -> Result<Prompt, EngineError> {
     let model = &request.model;
     let choice = check(engine, model)?;
     let codec = engine.codecs.get(model).await?;
     let context_tokens_max =
         engine.context_tokens_max(model).min(choice.context_limit_tokens.unwrap_or(u32::MAX));
     let margin_tokens = engine.config().margin_tokens(&choice);
-    let room = context_tokens_max.saturating_sub(margin_tokens);
+    let room = counted_max.unwrap_or(context_tokens_max.saturating_sub(margin_tokens));
     let exceeded = |prompt_tokens| {
         Err(EngineError::ContextExceeded { prompt_tokens, context_tokens_max, margin_tokens })
     };
@@ -202,13 +207,24 @@ async fn prepare(engine: &Inner, request: &mut Request) -> Result<Prompt, Engine
 /// Tokens of an image where nobody says how many they are: those of most models' encoders.
 const IMAGE_TOKENS: u32 = 196;
 
-/// The tokens that the model would be given. In the place of images there are as many as the manifest
-/// says, none of them of the vocabulary.
+/// The tokens that the model would be given. In the place of images there are as many as its encoder makes,
+/// or, before that is loaded, as the manifest says; none of them of the vocabulary.
 pub(crate) async fn tokens(engine: &Inner, request: &mut Request) -> Result<Vec<i32>, EngineError> {
-    let Prompt { tokens, pictured, .. } = prepare(engine, request).await?;
+    let Prompt { tokens, pictured, .. } = prepare(engine, request, None).await?;
     let Some(pictured) = pictured else { return Ok(tokens) };
-    let stated = request.model.vision.as_ref().and_then(|vision| vision.image_tokens);
-    Ok(expanded(&tokens, &pictured.images, stated.unwrap_or(IMAGE_TOKENS)))
+    let image_tokens = engine.image_tokens(&request.model).unwrap_or(IMAGE_TOKENS);
+    Ok(expanded(&tokens, &pictured.images, image_tokens))
+}
+
+/// A prompt's tokens, of which there are less than `counted_max`, and its images, each of which has one of
+/// them.
+pub(crate) async fn counted(
+    engine: &Inner,
+    request: &mut Request,
+    counted_max: u32,
+) -> Result<(u32, u32), EngineError> {
+    let Prompt { tokens, pictured, .. } = prepare(engine, request, Some(counted_max)).await?;
+    Ok((count(&tokens), saturated(pictured.map_or(0, |pictured| pictured.images.len()))))
 }
 
 /// A request that waits for its turn.

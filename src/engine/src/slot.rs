@@ -85,6 +85,8 @@ struct View {
     stage: Option<Stage>,
     expires: Option<SystemTime>,
     problem: Option<String>,
+    /// Tokens of an image, since the encoder was loaded for the first time.
+    image_tokens: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +123,15 @@ impl Door {
         };
         let memory_bytes = memory_bytes(model);
         Some(Resident { model: model.id.clone(), state, memory_bytes, expires: view.expires })
+    }
+
+    /// Tokens that the model's encoder makes of an image, if it has ever been loaded.
+    pub(crate) fn image_tokens(&self) -> Option<u32> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).image_tokens
+    }
+
+    fn show_image_tokens(&self, tokens: u32) {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).image_tokens = Some(tokens);
     }
 
     /// What is wrong with the model.
@@ -451,6 +462,9 @@ impl Slot {
         match Box::pin(loading.load()).await {
             Ok(LoadedModel { worker, loaded, choice, context_tokens_max }) => {
                 self.tell(&Happened::Loaded { took: began.elapsed() });
+                if let Some(encoder) = loaded.encoder {
+                    self.door.show_image_tokens(encoder.image_tokens);
+                }
                 Ok(InWorker {
                     worker,
                     loaded,

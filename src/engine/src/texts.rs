@@ -54,6 +54,27 @@ impl Texts for NpuEngine {
         Box::pin(async move { generation::tokens(&engine, &mut request).await })
     }
 
+    fn count_tokens(&self, mut request: Request) -> Working<u32> {
+        let engine = self.clone();
+        Box::pin(async move {
+            let counted_max = u32::try_from(TOKENIZED_MAX).unwrap_or(u32::MAX);
+            let inner = engine.inner();
+            let (tokens, images) = generation::counted(inner, &mut request, counted_max).await?;
+            if images == 0 {
+                return Ok(tokens);
+            }
+            let Request { model, client, keep_alive, .. } = request;
+            if inner.image_tokens(&model).is_none() {
+                engine.load_for(&model, keep_alive, client).await?;
+            }
+            let of_each = inner.image_tokens(&model).ok_or_else(|| EngineError::Unsupported {
+                model: model.id.clone(),
+                what: "images",
+            })?;
+            Ok((tokens - images).saturating_add(images.saturating_mul(of_each)))
+        })
+    }
+
     fn check_template(&self, source: &str) -> Result<(), String> {
         rkllama_text::check_template(source)
     }

@@ -125,6 +125,7 @@ async fn serve(
     let responses = KeptResponses::new(kept_limits(&config));
     let state = rkllama_openapi::State {
         engine: Arc::new(engine.clone()),
+        texts: Arc::new(engine.clone()),
         models: models.clone(),
         metrics,
         fallback: fallback.clone(),

@@ -15,6 +15,7 @@ mod cli_pull;
 mod cli_support;
 mod client;
 mod command_line;
+mod counts;
 mod crashes;
 mod doctor;
 mod embeddings;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const SEES: &str = "[[rule]]\nsay = 'I see {images}.'\n";
 
 /// The demo model with eyes of Qwen2-VL's kind.
-fn seeing() -> ModelDir {
+pub(crate) fn seeing() -> ModelDir {
     ModelDir::demo("qwen2-vl").toolkit("1.2.1").script(SEES).seeing(16, 1)
 }
 
@@ -18,7 +18,7 @@ fn server(version: &str) -> Server {
 }
 
 /// A picture of one colour, as a BMP file.
-fn picture(red: u8, green: u8, blue: u8) -> Vec<u8> {
+pub(crate) fn picture(red: u8, green: u8, blue: u8) -> Vec<u8> {
     const SIDE: u32 = 4;
     let size = 54 + SIDE * SIDE * 3;
     let mut file = b"BM".to_vec();
@@ -39,7 +39,7 @@ fn base64(file: &[u8]) -> String {
     BASE64_STANDARD.encode(file)
 }
 
-fn data_url(file: &[u8]) -> String {
+pub(crate) fn data_url(file: &[u8]) -> String {
     format!("data:image/png;base64,{}", base64(file))
 }
 

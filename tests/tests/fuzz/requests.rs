@@ -28,7 +28,7 @@ use crate::corpus::{cases, files, mutated, spliced, values};
 const PATHS: [&str; 5] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/gui_actor"];
 /// Of other APIs.
-const OTHER_PATHS: [&str; 23] = [
+const OTHER_PATHS: [&str; 25] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -36,6 +36,8 @@ const OTHER_PATHS: [&str; 23] = [
     "/api/show",
     "/v1/messages",
     "/v1/messages/count_tokens",
+    "/v1/responses/input_tokens",
+    "/v1/chat/completions/input_tokens",
     "/completion",
     "/infill",
     "/embedding",
@@ -128,6 +130,10 @@ impl Texts for Willing {
         Box::pin(async { Ok(vec![1, 2]) })
     }
 
+    fn count_tokens(&self, _: Request) -> Working<u32> {
+        Box::pin(async { Ok(2) })
+    }
+
     fn check_template(&self, source: &str) -> Result<(), String> {
         if source.contains("{% bad") { Err("unknown tag `bad`".to_owned()) } else { Ok(()) }
     }
@@ -174,6 +180,7 @@ impl Models for Willing {
 fn state() -> State {
     State {
         engine: Arc::new(Willing),
+        texts: Arc::new(Willing),
         models: Arc::new(Willing),
         metrics: Arc::new(Metrics::new("1.2.3")),
         fallback: Arc::default(),

@@ -166,6 +166,20 @@ async fn errors_of_the_engine() {
     assert_shown!(all.join("\n"));
 }
 
+/// It is another one in each conversation.
+#[tokio::test]
+async fn whom_to_charge_is_no_instruction() {
+    let world = Arc::new(World::playing(hello()));
+    let system = r#""system": [
+        {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1; cc_entrypoint=cli;"},
+        {"type": "text", "text": "You help.", "cache_control": {"type": "ephemeral"}}]"#;
+    let body = request(&format!(", {system}"));
+    app(&world).post(PATH).body(body).send().await.assert_status_is_ok();
+    let asked = world.last();
+    let Prompt::Chat(chat) = &asked.prompt else { panic!("no conversation") };
+    assert_eq!((chat.messages[0].role, &*chat.messages[0].content), (Role::System, "You help."));
+}
+
 #[tokio::test]
 async fn counting() {
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}"#;

@@ -137,7 +137,8 @@ fn chat(wire: MessagesRequest) -> Result<(Chat, bool), ApiError> {
     }
     let (tools, tool_choice, several) = tools(&wire)?;
     let mut messages = Vec::with_capacity(wire.messages.len() + 1);
-    let system = given(wire.system).map(|system| text_of("system", system)).transpose()?;
+    let system = given(wire.system).map(without_billing);
+    let system = system.map(|system| text_of("system", system)).transpose()?;
     if let Some(system) = system.filter(|system| !system.is_empty()) {
         messages.push(Message::new(Role::System, system));
     }
@@ -162,6 +163,15 @@ fn chat(wire: MessagesRequest) -> Result<(Chat, bool), ApiError> {
         ..Chat::new(messages)
     };
     Ok((chat, thinking != Some(false)))
+}
+
+/// Claude Code's first block of instructions is none: it tells Anthropic whom to charge, in other words in
+/// each conversation. In a prompt it would keep all that comes behind it from being found in the cache.
+fn without_billing(system: InputContent) -> InputContent {
+    const BEGIN: &str = "x-anthropic-billing-header:";
+    let InputContent::Blocks(mut blocks) = system else { return system };
+    blocks.retain(|block| !block.text.as_ref().is_some_and(|text| text.starts_with(BEGIN)));
+    InputContent::Blocks(blocks)
 }
 
 fn tools(wire: &MessagesRequest) -> Result<(Vec<Tool>, ToolChoice, bool), ApiError> {

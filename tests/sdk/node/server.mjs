@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,11 +14,17 @@ const SDK = path.resolve(import.meta.dirname, '..');
 const DEMO = path.resolve(SDK, '../../mock-npu/demo');
 
 export class Server {
-  // `variables` are further ones of the environment: configuration, and the mock's own.
-  static async start(variables = {}) {
+  // `variables` are further ones of the environment: configuration, and the mock's own. `contextLength` is the
+  // model's, where it is to be another one than the demo's.
+  static async start(variables = {}, { contextLength } = {}) {
     const home = await mkdtemp(path.join(tmpdir(), 'rkllama-node-'));
     const models = path.join(home, 'models');
     await cp(DEMO, path.join(models, 'demo'), { recursive: true });
+    if (contextLength) {
+      const manifest = path.join(models, 'demo', 'rkllama.toml');
+      const text = await readFile(manifest, 'utf8');
+      await writeFile(manifest, text.replace(/^context_length = .*$/m, `context_length = ${contextLength}`));
+    }
     const runtime = path.join(process.env.MOCK_NPU_LIBS, '1.3.0', 'librkllmrt.so');
     const child = spawn(
       process.env.RKLLAMA_BIN,

@@ -83,9 +83,9 @@ impl KeptResponses {
         shelf.make_room();
     }
 
-    /// Keeps a response, where it fits at all.
-    pub(crate) fn keep(&self, owner: Owner, kept: Kept) {
-        self.shelf().put(owner, kept);
+    /// Keeps a response, where it fits at all; whether it does.
+    pub(crate) fn keep(&self, owner: Owner, kept: Kept) -> bool {
+        self.shelf().put(owner, kept)
     }
 
     /// A response of this owner's.
@@ -139,12 +139,12 @@ struct Shelf {
 }
 
 impl Shelf {
-    fn put(&mut self, owner: Owner, kept: Kept) {
+    fn put(&mut self, owner: Owner, kept: Kept) -> bool {
         let own_bytes = kept.len_bytes();
         let alone = own_bytes + kept.items().map(|item| item.len_bytes()).sum::<usize>();
         // It would push out everything else and then itself.
         if alone > self.limits.bytes_max {
-            return;
+            return false;
         }
         for item in kept.items() {
             let shares = self.shares.entry(Arc::as_ptr(item).addr()).or_default();
@@ -159,6 +159,8 @@ impl Shelf {
         self.by_use.insert(used, id.clone());
         self.entries.insert(id, Entry { owner, kept: Arc::new(kept), used, own_bytes });
         self.make_room();
+        // The latest is the last to go.
+        !self.entries.is_empty()
     }
 
     fn get(&mut self, owner: &Owner, id: &str) -> Option<Arc<Kept>> {
@@ -235,7 +237,7 @@ mod tests {
         responses.limit(KeptLimits { count_max: 1, bytes_max: usize::MAX });
         assert_eq!(ids(&responses), ["c"]);
         responses.limit(KeptLimits { count_max: 0, bytes_max: usize::MAX });
-        responses.keep(None, kept("d", Vec::new()));
+        assert!(!responses.keep(None, kept("d", Vec::new())));
         assert_eq!(ids(&responses), [""; 0]);
     }
 
@@ -262,7 +264,7 @@ mod tests {
             responses.keep(None, kept(id, vec![item(&"x".repeat(10_000))]));
         }
         assert_eq!(ids(&responses), ["b", "c"]);
-        responses.keep(None, kept("giant", vec![item(&"x".repeat(40_000))]));
+        assert!(!responses.keep(None, kept("giant", vec![item(&"x".repeat(40_000))])));
         assert_eq!(ids(&responses), ["b", "c"]);
     }
 

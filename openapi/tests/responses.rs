@@ -16,7 +16,7 @@ use poem::{
     test::{TestClient, TestResponse},
 };
 use rkllama_core::{EngineError, Finish, Format, IMAGE_MARK, ImageSource, Role, ToolChoice};
-use rkllama_openapi::State;
+use rkllama_openapi::{KeptLimits, State};
 use serde_json::{Value, json};
 
 const NONE: [String; 0] = [];
@@ -316,6 +316,30 @@ async fn what_is_not_to_be_kept_is_not() {
     let response = body(post(state.clone(), &json!({"store": false})).await).await;
     let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
     get(&state, &path).await.assert_status(StatusCode::NOT_FOUND);
+}
+
+/// An image can be larger than all that may be kept: the answer says that nothing goes on from it.
+#[tokio::test]
+async fn what_is_too_large_to_be_kept_is_said_not_to_be() {
+    let state = state(ScriptedEngine::playing(hello()));
+    state.responses.limit(KeptLimits { bytes_max: 50_000, ..KeptLimits::default() });
+    for (len, is_kept) in [(30_000, true), (60_000, false)] {
+        let url = format!("data:;base64,{}", "A".repeat(len));
+        let content = json!([{"type": "input_image", "image_url": url}]);
+        for stream in [false, true] {
+            let more = json!({"input": [{"role": "user", "content": content}], "stream": stream});
+            let answer = post(state.clone(), &more).await;
+            let response = if stream {
+                let text = answer.0.into_body().into_string().await.unwrap();
+                events(&text).pop().unwrap().1["response"].take()
+            } else {
+                body(answer).await
+            };
+            assert_eq!(response["store"], is_kept, "{len} {stream}");
+            let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
+            assert_eq!(get(&state, &path).await.0.status().is_success(), is_kept);
+        }
+    }
 }
 
 #[tokio::test]

@@ -215,7 +215,8 @@ impl Composer {
         };
         // Before it is told: a client may go on from it at once.
         if let Some(Keep { responses, owner, context }) = self.keep.take() {
-            responses.keep(owner, Kept { response: self.response.clone(), context });
+            let kept = Kept { response: self.response.clone(), context };
+            self.response.store = responses.keep(owner, kept);
         }
         events.push(self.told(kind));
     }

@@ -158,7 +158,8 @@ pub struct Response {
     pub reasoning: ResponseReasoningState,
     /// Always `default`.
     pub service_tier: String,
-    /// Whether the server keeps it.
+    /// Whether the server keeps the response. False too where it is larger than all that may be kept, which
+    /// is known when it is complete.
     pub store: bool,
     /// The temperature in use.
     pub temperature: f64,

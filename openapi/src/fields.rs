@@ -42,6 +42,9 @@ const fn refused<T>(name: &'static str, is_wrong: fn(&T) -> bool, note: &'static
     Field { name, class: Class::Refused(is_wrong), note }
 }
 
+const NO_SCORES: &str = "ignored and named where the runtime does not tell its scores, where there are \
+                         images, and where the text is too long to be read once more";
+
 /// The fields that every request for an answer has, chat or not.
 macro_rules! common_fields {
     () => {
@@ -159,10 +162,10 @@ const COMPLETION: &[Field<CompletionRequest>] = &[
     honoured("suffix", "with prompts of text, by models with marks for filling in, else 400"),
     refused(
         "best_of",
-        |r| r.best_of.is_some_and(|best_of| best_of > r.n.unwrap_or(1)),
-        "up to `n` is honoured; there are no scores to choose by",
+        |r| r.stream == Some(true) && r.best_of.is_some_and(|best_of| best_of > r.n.unwrap_or(1)),
+        "up to 20; more than `n` not with `stream`, and 400 where there are no scores to choose by",
     ),
-    ignored("logprobs", |r| r.logprobs.is_some(), "`choices[].logprobs` is null; 0 to 5"),
+    honoured("logprobs", NO_SCORES),
 ];
 
 /// What a chat request shares with others.
@@ -195,8 +198,8 @@ const CHAT: &[Field<ChatCompletionRequest>] = &[
         "not OpenAI's; the model's own is used",
     ),
     refused("modalities", asks_for_sound, "`text` is honoured"),
-    ignored("logprobs", |r| r.logprobs == Some(true), "`choices[].logprobs` is null"),
-    ignored("top_logprobs", |r| r.top_logprobs.is_some(), "as `logprobs`; 0 to 20"),
+    honoured("logprobs", NO_SCORES),
+    honoured("top_logprobs", "0 to 20; above 0 with `logprobs`, else 400"),
     ignored("verbosity", |r| r.verbosity.is_some(), "no model knows it"),
     ignored("prediction", |r| has_keys(r.prediction.as_ref()), "would save time only"),
     ignored(
@@ -303,10 +306,12 @@ const RESPONSE: &[Field<CreateResponse>] = &[
     ignored(
         "include",
         |r| {
-            let mut names = r.include.iter().flatten();
-            names.any(|name| *name != IncludeName::InputImages)
+            let is_other = |name: &IncludeName| {
+                !matches!(name, IncludeName::Logprobs | IncludeName::InputImages)
+            };
+            r.include.iter().flatten().any(is_other)
         },
-        "none of the details exists here; images of the input are always shown",
+        "`message.output_text.logprobs`; images of the input are always shown; the others do not exist",
     ),
     ignored(
         "truncation",
@@ -314,7 +319,14 @@ const RESPONSE: &[Field<CreateResponse>] = &[
         "what does not fit the context is 400; `disabled` is not named",
     ),
     ignored("max_tool_calls", |r| r.max_tool_calls.is_some(), "no built-in tools"),
-    ignored("top_logprobs", |r| r.top_logprobs.is_some_and(|n| n > 0), "0 to 20"),
+    ignored(
+        "top_logprobs",
+        |r| {
+            let names = r.include.as_deref().unwrap_or_default();
+            r.top_logprobs.is_some_and(|n| n > 0) && !names.contains(&IncludeName::Logprobs)
+        },
+        "0 to 20; with `message.output_text.logprobs` in `include`",
+    ),
     ignored(
         "context_management",
         |r| r.context_management.as_ref().is_some_and(|list| !list.is_empty()),

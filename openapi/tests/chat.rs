@@ -201,7 +201,8 @@ async fn refusals() {
         json!({"max_tokens": 4.5}),
         json!({"n": 0}),
         json!({"n": 9}),
-        json!({"top_logprobs": 21}),
+        json!({"logprobs": true, "top_logprobs": 21}),
+        json!({"top_logprobs": 1}),
         json!({"stop": 5}),
         json!({"stop": ["a", 5]}),
         json!({"stream": "yes"}),
@@ -299,7 +300,7 @@ async fn a_panic_is_a_server_error_in_the_apis_shape() {
 #[tokio::test]
 async fn every_ignored_field_is_named_and_every_refused_one_refused() {
     let mut samples = json!({
-        "seed": 7, "ignore_eos": true, "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 3, "min_p": 0.05,
+        "seed": 7, "ignore_eos": true, "logit_bias": {"5": -100}, "min_p": 0.05,
         "verbosity": "low", "cache_prompt": false, "num_ctx": 8192.0, "min_tokens": 5,
         "typical_p": 0.5, "repeat_last_n": 64, "mirostat": 2, "id_slot": 0,
         "prediction": {"type": "content", "content": "x"}, "service_tier": "flex", "store": true,
@@ -674,7 +675,9 @@ async fn a_strict_server_ignores_nothing() {
         assert_eq!(answer["error"]["param"], field);
     };
     refused(post(strict(hello()), &hi(json!({"seed": 1}))).await, "seed").await;
-    refused(post(strict(hello()), &hi(json!({"logprobs": true}))).await, "logprobs").await;
+    // That it cannot tell probabilities, a runtime says when it is asked.
+    let script = vec![started(vec!["logprobs"]), text("x"), finished(Finish::Stop)];
+    refused(post(strict(script), &hi(json!({"logprobs": true}))).await, "logprobs").await;
     for stream in [false, true] {
         let script = vec![started(vec!["top_p"]), text("x"), finished(Finish::Stop)];
         let request = hi(json!({"top_p": 0.5, "stream": stream}));

@@ -80,6 +80,7 @@ pub(super) fn message(
         stop,
         format,
         ignore_eos: false,
+        logprobs: None,
         keep_alive: None,
         client,
     };

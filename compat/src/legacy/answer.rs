@@ -61,6 +61,7 @@ pub(super) fn check(
         stop: options.stop,
         format: form,
         ignore_eos: false,
+        logprobs: None,
         keep_alive: None,
         client,
     };

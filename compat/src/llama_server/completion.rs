@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use rkllama_core::{Event, Finish, Finished, Format, Infill, Prompt, Request};
+use rkllama_core::{Event, Finish, Finished, Format, Infill, LogprobsWanted, Prompt, Request};
 use rkllama_http::{ApiError, given, sse_event};
 use serde::Serialize;
 
@@ -17,6 +17,9 @@ use crate::{
     checks::{Knobs, SCHEMA_BYTES_MAX, saturated},
     run::{self, Opened},
 };
+
+/// One more than the likeliest tokens that are told of in each place.
+const PROBS_MAX: i64 = 101;
 
 /// A request that may run, and how to answer it.
 pub(super) struct Checked {
@@ -101,6 +104,13 @@ pub(super) async fn check(
         frequency_penalty: wire.frequency_penalty,
         presence_penalty: wire.presence_penalty,
     };
+    let logprobs = match wire.n_probs {
+        Some(PROBS_MAX..) => {
+            return Err(bad("n_probs", format!("n_probs is less than {PROBS_MAX}")));
+        }
+        Some(n @ 1..) => Some(LogprobsWanted { top: saturated(n), of_prompt: false }),
+        _ => None,
+    };
     let mut stop = wire.stop.take().unwrap_or_default();
     stop.retain(|text| !text.is_empty());
     let stream = wire.stream.unwrap_or(false);
@@ -114,6 +124,7 @@ pub(super) async fn check(
         stop: stop.clone(),
         format,
         ignore_eos: wire.ignore_eos.unwrap_or(false),
+        logprobs,
         keep_alive: None,
         client,
     };
@@ -145,7 +156,6 @@ fn ignored(wire: &CompletionRequest) -> Vec<&'static str> {
     let used = [
         ("seed", wire.seed.is_some()),
         ("min_p", wire.min_p.is_some()),
-        ("n_probs", wire.n_probs.is_some_and(|n| n > 0)),
         ("logit_bias", wire.logit_bias.is_some()),
     ];
     used.into_iter().filter_map(|(name, is_used)| is_used.then_some(name)).collect()
@@ -170,6 +180,7 @@ impl Envelope {
             stopping_word: None,
             tokens_cached: None,
             timings: None,
+            completion_probabilities: None,
         }
     }
 
@@ -192,6 +203,10 @@ impl Envelope {
             stopping_word: Some(word.cloned().unwrap_or_default()),
             tokens_cached: Some(usage.cached_tokens),
             timings: Some(timings(finished)),
+            completion_probabilities: finished
+                .logprobs
+                .clone()
+                .map(|told| told.answer.into_iter().map(wire::TokenProbability::from).collect()),
             ..self.piece(content, usage.completion_tokens, usage.prompt_tokens)
         }
     }

@@ -69,7 +69,8 @@ pub struct CompletionRequest {
     /// Ignored and named.
     #[oai(nullable)]
     pub min_p: Option<f64>,
-    /// Ignored and named unless it is 0.
+    /// Above 0: how likely the tokens were, with so many of the likeliest in each place, at most 100. Ignored
+    /// and named (as `logprobs`) where the runtime does not tell its scores.
     #[oai(nullable)]
     pub n_probs: Option<i64>,
     /// Ignored and named.
@@ -182,6 +183,58 @@ pub struct Completion {
     /// Of an answer that is all there: where the time went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
+    /// With `n_probs`, of an answer that is all there: how likely its tokens were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_probabilities: Option<Vec<TokenProbability>>,
+}
+
+/// How likely a token of the answer was.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "LlamaTokenProbability")]
+pub struct TokenProbability {
+    /// Its id.
+    pub id: i32,
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// The likeliest tokens in its place, the likeliest first.
+    pub top_logprobs: Vec<LikelyToken>,
+}
+
+/// A token that could have been in a place.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "LlamaLikelyToken")]
+pub struct LikelyToken {
+    /// Its id.
+    pub id: i32,
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+}
+
+impl From<rkllama_core::TokenLogprob> for TokenProbability {
+    fn from(told: rkllama_core::TokenLogprob) -> Self {
+        let likely = |(token, logprob): (rkllama_core::TokenText, f32)| LikelyToken {
+            id: token.id,
+            token: token.text(),
+            bytes: token.bytes,
+            logprob: logprob.into(),
+        };
+        Self {
+            id: told.token.id,
+            token: told.token.text(),
+            bytes: told.token.bytes,
+            // Only the first token of a prompt has none.
+            logprob: told.logprob.unwrap_or_default().into(),
+            top_logprobs: told.top.into_iter().map(likely).collect(),
+        }
+    }
 }
 
 impl EventData for Completion {

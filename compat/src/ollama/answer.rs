@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use rkllama_core::{
-    Cutting, Engine, EngineError, Event, Finish, Finished, Model, Prompt, Request, Texts,
+    Cutting, Engine, EngineError, Event, Finish, Finished, Logprobs, Model, Prompt, Request, Texts,
 };
 use rkllama_http::{ApiError, JsonObject, ndjson_line};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use super::{
     failure,
     wire::{
         AnswerMessage, CalledFunction, ChatLine, DebugInfo, DoneReason, ErrorBody, GenerateLine,
-        Metrics, ToolCall,
+        Metrics, TokenLogprob, ToolCall,
     },
 };
 use crate::{
@@ -48,6 +48,7 @@ pub(super) struct Words {
     text: String,
     thinking: String,
     calls: Vec<ToolCall>,
+    logprobs: Option<Vec<TokenLogprob>>,
 }
 
 /// How a route writes lines.
@@ -88,7 +89,7 @@ fn some(text: String) -> Option<String> {
 
 impl ChatLines {
     fn line(envelope: &Envelope, words: Words) -> ChatLine {
-        let Words { text, thinking, calls } = words;
+        let Words { text, thinking, calls, logprobs } = words;
         ChatLine {
             model: envelope.model.clone(),
             created_at: now(),
@@ -102,6 +103,7 @@ impl ChatLines {
             done_reason: None,
             metrics: Metrics::default(),
             debug_info: None,
+            logprobs,
         }
     }
 }
@@ -143,6 +145,7 @@ impl GenerateLines {
             context: None,
             metrics: Metrics::default(),
             debug_info: None,
+            logprobs: words.logprobs,
         }
     }
 }
@@ -200,8 +203,9 @@ pub(super) async fn answer<L: Lines>(
         None => None,
     };
     let thinking = if envelope.shows_thoughts { reasoning } else { String::new() };
-    let words = Words { text, thinking, calls: calls_of(calls, &mut 0) };
     let (reason, metrics) = end(&finished, &envelope);
+    let logprobs = finished.logprobs.map(logprobs_of);
+    let words = Words { text, thinking, calls: calls_of(calls, &mut 0), logprobs };
     Ok((Answered::Whole(lines.done(&envelope, words, reason, metrics, context)), ignored))
 }
 
@@ -280,7 +284,9 @@ fn in_lines<L: Lines>(
                         None => None,
                     };
                     let (reason, metrics) = end(&finished, &envelope);
-                    let words = Words::default();
+                    // They are known when all is read once more, so that no line before has some.
+                    let logprobs = finished.logprobs.map(logprobs_of);
+                    let words = Words { logprobs, ..Words::default() };
                     yield encode(&lines.done(&envelope, words, reason, metrics, tokens));
                     return;
                 }
@@ -289,6 +295,10 @@ fn in_lines<L: Lines>(
         }
     };
     stream.boxed()
+}
+
+fn logprobs_of(told: Logprobs) -> Vec<TokenLogprob> {
+    told.answer.into_iter().map(TokenLogprob::from).collect()
 }
 
 /// Calls with ids and places. One whose arguments broke off is none.

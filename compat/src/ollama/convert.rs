@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use rkllama_core::{
-    Chat, Cutting, Image, ImageSource, Infill, KeepAlive, Message, Model, ModelTraits, Prompt,
-    Request, Role, Tool, ToolCall, ToolChoice,
+    Chat, Cutting, Image, ImageSource, Infill, KeepAlive, LogprobsWanted, Message, Model,
+    ModelTraits, Prompt, Request, Role, Tool, ToolCall, ToolChoice,
 };
 use rkllama_http::{ApiError, image_of_base64};
 
@@ -88,9 +88,9 @@ fn check_common(common: &Common) -> Result<(), ApiError> {
     }
 }
 
-/// The fields that could not be honoured.
-fn ignored(common: &Common) -> Vec<&'static str> {
-    if common.logprobs == Some(true) { vec!["logprobs"] } else { Vec::new() }
+fn logprobs(common: &Common) -> Option<LogprobsWanted> {
+    let top = common.top_logprobs.and_then(|top| u32::try_from(top).ok()).unwrap_or(0);
+    (common.logprobs == Some(true)).then_some(LogprobsWanted { top, of_prompt: false })
 }
 
 fn is_unload(keep_alive: Option<KeepAlive>) -> bool {
@@ -331,6 +331,7 @@ fn task(
         stop: options.stop,
         format,
         ignore_eos: false,
+        logprobs: logprobs(common),
         keep_alive,
         client,
     };
@@ -340,7 +341,7 @@ fn task(
         shows_thoughts: common.think != Some(OllamaThink::Switch(false)),
         truncates: common.truncate.unwrap_or(true),
         tells_context,
-        ignored: ignored(common),
+        ignored: Vec::new(),
     })))
 }
 
@@ -558,6 +559,7 @@ mod tests {
             stop: Vec::new(),
             format: None,
             ignore_eos: false,
+            logprobs: None,
             keep_alive: None,
             client: Arc::from("c"),
         };

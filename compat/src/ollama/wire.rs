@@ -62,10 +62,12 @@ pub struct Common {
     /// Ignored: the context is never shifted, an answer that fills it ends with `length`.
     #[oai(nullable)]
     pub shift: Option<bool>,
-    /// Ignored and named in `x-rkllama-ignored`.
+    /// Whether to tell how likely the answer's tokens were, in its last line. The text is read once more
+    /// for it. Ignored and named in `x-rkllama-ignored` where the runtime does not tell its scores, with
+    /// pictures, and where the text is too long.
     #[oai(nullable)]
     pub logprobs: Option<bool>,
-    /// From 0 to 20. Ignored as `logprobs` is.
+    /// From 0 to 20: how many of the likeliest tokens are told in each place.
     #[oai(nullable)]
     pub top_logprobs: Option<i64>,
     /// Answers with the prompt that the model would get, and asks it nothing.
@@ -300,6 +302,54 @@ pub struct ChatLine {
     #[oai(rename = "_debug_info")]
     #[serde(rename = "_debug_info", skip_serializing_if = "Option::is_none")]
     pub debug_info: Option<DebugInfo>,
+    /// With `logprobs`, in the last line and for all of the text: how likely its tokens were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// How likely a token of the answer was.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "OllamaTokenLogprob", skip_serializing_if_is_none)]
+pub struct TokenLogprob {
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+    /// With `top_logprobs` above 0: the likeliest tokens in its place, the likeliest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<Vec<TopLogprob>>,
+}
+
+/// A token that could have been in a place.
+#[derive(Debug, Clone, Object, Serialize)]
+#[oai(rename = "OllamaTopLogprob")]
+pub struct TopLogprob {
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+}
+
+impl From<rkllama_core::TokenLogprob> for TokenLogprob {
+    fn from(told: rkllama_core::TokenLogprob) -> Self {
+        let top = |(token, logprob): (rkllama_core::TokenText, f32)| TopLogprob {
+            token: token.text(),
+            logprob: logprob.into(),
+            bytes: token.bytes,
+        };
+        let top: Vec<_> = told.top.into_iter().map(top).collect();
+        Self {
+            token: told.token.text(),
+            // Only the first token of a prompt has none.
+            logprob: told.logprob.unwrap_or_default().into(),
+            bytes: told.token.bytes,
+            top_logprobs: (!top.is_empty()).then_some(top),
+        }
+    }
 }
 
 /// What is said.
@@ -358,6 +408,9 @@ pub struct GenerateLine {
     #[oai(rename = "_debug_info")]
     #[serde(rename = "_debug_info", skip_serializing_if = "Option::is_none")]
     pub debug_info: Option<DebugInfo>,
+    /// With `logprobs`, in the last line and for all of the text: how likely its tokens were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
 }
 
 /// Texts to be read into vectors.

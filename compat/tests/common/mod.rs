@@ -115,7 +115,7 @@ pub(crate) fn stopped(finish: Finish, stopped_by: Option<usize>) -> Result<Event
         prefill: Duration::from_millis(100),
         decode: Duration::from_millis(400),
     };
-    Ok(Event::Finished(Finished { finish, stopped_by, usage, timings }))
+    Ok(Event::Finished(Finished { finish, stopped_by, usage, timings, logprobs: None }))
 }
 
 pub(crate) fn hello() -> Vec<Result<Event, EngineError>> {

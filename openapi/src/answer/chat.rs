@@ -7,7 +7,7 @@ use super::{Choice, Envelope, Step, Tally, Whole, Work, Writer, encode, runs::Ca
 use crate::wire::{
     AssistantRole, ChatAnswerMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatChunkObject,
     ChatCompletion, ChatCompletionObject, ChatDelta, ChatFunctionCall, ChatFunctionDelta,
-    ChatToolCall, ChatToolCallDelta, FinishReason, FunctionType, Nullable, Timings,
+    ChatToolCall, ChatToolCallDelta, FinishReason, FunctionType, Logprobs, Nullable, Timings,
 };
 
 /// The answer in one piece.
@@ -27,7 +27,7 @@ pub(crate) fn whole_chat(whole: Whole, envelope: Envelope) -> ChatCompletion {
 }
 
 fn choice_of(choice: Choice, index: u32) -> ChatChoice {
-    let Choice { text, reasoning, calls, finish } = choice;
+    let Choice { text, reasoning, calls, finish, logprobs } = choice;
     let has_content = !text.is_empty() || calls.is_empty();
     let reasoning = (!reasoning.is_empty()).then_some(reasoning);
     let calls: Vec<_> = calls.into_iter().map(call_of).collect();
@@ -41,7 +41,7 @@ fn choice_of(choice: Choice, index: u32) -> ChatChoice {
             reasoning,
             tool_calls: (!calls.is_empty()).then_some(calls),
         },
-        logprobs: Nullable(None),
+        logprobs: Nullable(logprobs.map(Into::into)),
         // Every choice that is shown has ended: the steps end with it or with an error.
         finish_reason: finish.unwrap_or(Finish::Length).into(),
     }
@@ -51,6 +51,13 @@ fn call_of(call: Call) -> ChatToolCall {
     let Call { id, name, arguments } = call;
     let function = ChatFunctionCall { name, arguments };
     ChatToolCall { id, kind: FunctionType::Function, function }
+}
+
+/// What the last chunk of an answer tells.
+#[derive(Default)]
+struct End {
+    reason: Option<FinishReason>,
+    logprobs: Option<Logprobs>,
 }
 
 /// Writes chunks.
@@ -71,19 +78,13 @@ impl ChatWriter {
         }
     }
 
-    fn piece(
-        &self,
-        choice: usize,
-        delta: ChatDelta,
-        finish_reason: Option<FinishReason>,
-        timings: Option<Timings>,
-    ) -> Bytes {
+    fn piece(&self, choice: usize, delta: ChatDelta, end: End, timings: Option<Timings>) -> Bytes {
         let choice = ChatChunkChoice {
             // At most a few: see the limit of `n`.
             index: u32::try_from(choice).unwrap_or(u32::MAX),
             delta,
-            logprobs: Nullable(None),
-            finish_reason: Nullable(finish_reason),
+            logprobs: Nullable(end.logprobs),
+            finish_reason: Nullable(end.reason),
         };
         encode(&self.chunk(vec![choice], timings))
     }
@@ -93,7 +94,7 @@ impl Writer for ChatWriter {
     fn begin(&mut self, choice: usize) -> Option<Bytes> {
         let role = Some(AssistantRole::Assistant);
         let delta = ChatDelta { role, content: Some(String::new()), ..ChatDelta::default() };
-        Some(self.piece(choice, delta, None, None))
+        Some(self.piece(choice, delta, End::default(), None))
     }
 
     fn step(&mut self, step: Step) -> Option<Bytes> {
@@ -110,12 +111,15 @@ impl Writer for ChatWriter {
                 ChatDelta { tool_calls: Some(vec![call_delta(piece)]), ..ChatDelta::default() }
             }
             Event::Finished(finished) => {
-                let reason = Some(finished.finish.into());
                 let timings = Some(Timings::from(&Work::from(&finished)));
-                return Some(self.piece(step.choice, ChatDelta::default(), reason, timings));
+                let end = End {
+                    reason: Some(finished.finish.into()),
+                    logprobs: finished.logprobs.map(Into::into),
+                };
+                return Some(self.piece(step.choice, ChatDelta::default(), end, timings));
             }
         };
-        Some(self.piece(step.choice, delta, None, timings))
+        Some(self.piece(step.choice, delta, End::default(), timings))
     }
 
     fn end(&mut self, tally: &Tally) -> Option<Bytes> {

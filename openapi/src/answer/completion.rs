@@ -6,7 +6,7 @@ use rkllama_core::{Event, Finish};
 use super::{Choice, Envelope, Step, Tally, Whole, Work, Writer, encode};
 use crate::wire::{
     Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
-    CompletionObject, Nullable, Timings,
+    CompletionLogprobs, CompletionObject, Nullable, Timings,
 };
 
 /// The prompts, where answers begin with them.
@@ -26,11 +26,11 @@ impl Echoes {
 /// The answer in one piece.
 pub(crate) fn whole_completion(whole: Whole, envelope: Envelope, echoes: &Echoes) -> Completion {
     let choices = whole.choices.into_iter().enumerate().map(|(place, choice)| {
-        let Choice { text, finish, .. } = choice;
+        let Choice { text, finish, logprobs, .. } = choice;
         CompletionChoice {
             index: index(place),
             text: echoes.of(place).unwrap_or_default().to_owned() + &text,
-            logprobs: Nullable(None),
+            logprobs: Nullable(logprobs.map(CompletionLogprobs::of)),
             // Every choice that is shown has ended: the steps end with it or with an error.
             finish_reason: finish.unwrap_or(Finish::Length).into(),
         }
@@ -50,6 +50,13 @@ pub(crate) fn whole_completion(whole: Whole, envelope: Envelope, echoes: &Echoes
 /// A choice's place on the wire. There are at most a few hundred: see the limits of a request.
 fn index(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// What the last chunk of an answer tells.
+#[derive(Default)]
+struct End {
+    reason: Option<CompletionFinishReason>,
+    logprobs: Option<CompletionLogprobs>,
 }
 
 /// Writes chunks.
@@ -77,18 +84,12 @@ impl CompletionWriter {
         }
     }
 
-    fn piece(
-        &self,
-        choice: usize,
-        text: String,
-        finish_reason: Option<CompletionFinishReason>,
-        timings: Option<Timings>,
-    ) -> Bytes {
+    fn piece(&self, choice: usize, text: String, end: End, timings: Option<Timings>) -> Bytes {
         let choice = CompletionChunkChoice {
             index: index(choice),
             text,
-            logprobs: Nullable(None),
-            finish_reason: Nullable(finish_reason),
+            logprobs: Nullable(end.logprobs),
+            finish_reason: Nullable(end.reason),
         };
         encode(&self.chunk(vec![choice], timings))
     }
@@ -97,7 +98,7 @@ impl CompletionWriter {
 impl Writer for CompletionWriter {
     fn begin(&mut self, choice: usize) -> Option<Bytes> {
         let prompt = self.echoes.of(choice)?.to_owned();
-        Some(self.piece(choice, prompt, None, None))
+        Some(self.piece(choice, prompt, End::default(), None))
     }
 
     fn step(&mut self, step: Step) -> Option<Bytes> {
@@ -105,11 +106,14 @@ impl Writer for CompletionWriter {
         match step.event {
             // Of a text nothing is taken apart, so that the others do not come.
             Event::Started(_) | Event::Reasoning(_) | Event::ToolCall(_) => None,
-            Event::Text(text) => Some(self.piece(step.choice, text, None, timings)),
+            Event::Text(text) => Some(self.piece(step.choice, text, End::default(), timings)),
             Event::Finished(finished) => {
-                let reason = Some(finished.finish.into());
                 let timings = Some(Timings::from(&Work::from(&finished)));
-                Some(self.piece(step.choice, String::new(), reason, timings))
+                let end = End {
+                    reason: Some(finished.finish.into()),
+                    logprobs: finished.logprobs.map(CompletionLogprobs::of),
+                };
+                Some(self.piece(step.choice, String::new(), end, timings))
             }
         }
     }

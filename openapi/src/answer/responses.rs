@@ -21,7 +21,7 @@ use super::{Step, Steps, Tally, Work, Writer, encode, now_s, random_id, runs::Ca
 use crate::{
     kept::{Kept, KeptResponses, Owner},
     wire::{
-        IncompleteDetails, IncompleteReason, Nullable, Response, ResponseEvent,
+        ContentLogprob, IncompleteDetails, IncompleteReason, Nullable, Response, ResponseEvent,
         ResponseEventType as Type, ResponseFailure, ResponseItem, ResponseItemStatus,
         ResponseItemType, ResponsePart, ResponsePartType, ResponseRole, ResponseStatus, Timings,
     },
@@ -174,7 +174,8 @@ impl Composer {
         } else {
             let part = parts(&mut item, self.summarised).last().cloned();
             let text = part.as_ref().and_then(|part| part.text.clone());
-            events.push(self.placed(ResponseEvent { text, ..event }));
+            let logprobs = part.as_ref().and_then(|part| part.logprobs.clone());
+            events.push(ResponseEvent { logprobs, ..self.placed(ResponseEvent { text, ..event }) });
             if let Some((_, done)) = self.part_events(item.kind) {
                 let event = self.about(done, &item);
                 events.push(self.placed(ResponseEvent { part, ..event }));
@@ -191,6 +192,12 @@ impl Composer {
         // Clients look for a message in an answer that is complete.
         if finished.finish == Finish::Stop && (says_nothing || self.only_thought()) {
             self.open_text(ResponseItemType::Message, events);
+        }
+        if let (Some(told), Some(open)) = (&finished.logprobs, &mut self.open)
+            && open.kind == ResponseItemType::Message
+            && let Some(part) = parts(open, false).last_mut()
+        {
+            part.logprobs = Some(told.answer.iter().cloned().map(ContentLogprob::from).collect());
         }
         let is_call = |item: &ResponseItem| item.kind == ResponseItemType::FunctionCall;
         let is_broken =

@@ -1,6 +1,6 @@
 //! A chat request.
 
-use rkllama_core::{Chat, Message, Model, Prompt, Request, Role, ToolChoice};
+use rkllama_core::{Chat, LogprobsWanted, Message, Model, Prompt, Request, Role, ToolChoice};
 use rkllama_http::{ApiError, Caller};
 use serde_json::Value;
 
@@ -36,6 +36,7 @@ pub(crate) fn chat(
     let ignored = wire.ignored();
     refuse_ignored(&ignored, state)?;
     check_integer("top_logprobs", wire.top_logprobs, 0, 20)?;
+    let logprobs = logprobs(wire.logprobs, wire.top_logprobs)?;
     let mut common = common_fields!(wire);
     let (sampling, stop, keep_alive) = (common.sampling()?, common.stop()?, common.keep_alive()?);
     let n = common.n()?;
@@ -45,6 +46,7 @@ pub(crate) fn chat(
         reasoning: wire.include_reasoning.unwrap_or(true),
         several_calls: wire.parallel_tool_calls.unwrap_or(true),
         timings_per_token: wire.timings_per_token.unwrap_or(false),
+        logprobs: logprobs.is_some(),
         strict: state.strict_parameters,
         blame: Blame {
             prompt: "messages",
@@ -64,10 +66,12 @@ pub(crate) fn chat(
             stop,
             format: format.map(|(format, _)| format),
             ignore_eos,
+            logprobs,
             keep_alive,
             client: caller.0,
         }],
         n,
+        best_of: n,
         view,
         model: name,
         stream: common.is_streamed(),
@@ -103,6 +107,19 @@ fn conversation(wire: ChatCompletionRequest) -> Result<Chat, ApiError> {
         continue_last,
         split_reasoning: given(wire.reasoning_format) != Some(ReasoningFormat::None),
     })
+}
+
+fn logprobs(is_wanted: Option<bool>, top: Option<i64>) -> Result<Option<LogprobsWanted>, ApiError> {
+    if is_wanted != Some(true) {
+        // 0 of none is what clients send who send everything.
+        return match top {
+            Some(1..) => Err(invalid("'top_logprobs' needs 'logprobs' to be true.")
+                .code("invalid_value")
+                .param("top_logprobs")),
+            _ => Ok(None),
+        };
+    }
+    Ok(Some(LogprobsWanted { top: top.map_or(0, clamp_u32), of_prompt: false }))
 }
 
 /// The limit of the request, else the model's. A negative limit asks for all that the context

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rkllama_core::{Infill, Prompt, Request};
+use rkllama_core::{Infill, LogprobsWanted, Prompt, Request};
 use rkllama_http::{ApiError, Caller};
 
 use super::{
@@ -46,6 +46,14 @@ pub(crate) fn completion(
         Some(suffix) => infills(prompts, &suffix)?,
         None => prompts,
     };
+    let best_of =
+        wire.best_of.and_then(|best_of| usize::try_from(best_of).ok()).unwrap_or(n).max(n);
+    let wanted = wire.logprobs.map(clamp_u32);
+    let of_prompt = wanted.is_some() && wire.echo == Some(true);
+    let logprobs = match wanted {
+        None if best_of == n => None,
+        top => Some(LogprobsWanted { top: top.unwrap_or(0), of_prompt }),
+    };
     let (model, name) = resolve(wire.model, state)?;
     let blame_format = format.as_ref().map_or("response_format", |(_, field)| field);
     let format = format.map(|(format, _)| format);
@@ -57,16 +65,19 @@ pub(crate) fn completion(
         stop: stop.clone(),
         format: format.clone(),
         ignore_eos: wire.ignore_eos.unwrap_or(false),
+        logprobs,
         keep_alive,
         client: Arc::clone(&caller.0),
     };
     Ok(Checked {
         requests: prompts.into_iter().map(request).collect(),
         n,
+        best_of,
         view: View {
             reasoning: true,
             several_calls: true,
             timings_per_token: wire.timings_per_token.unwrap_or(false),
+            logprobs: wanted.is_some(),
             strict: state.strict_parameters,
             blame: Blame { prompt: "prompt", format: blame_format },
         },

@@ -30,6 +30,8 @@ pub(crate) struct Checked {
     pub(crate) requests: Vec<Request>,
     /// Answers to each prompt.
     pub(crate) n: usize,
+    /// How many are made for that.
+    pub(crate) best_of: usize,
     /// What the client wants to see of them.
     pub(crate) view: View,
     /// The model's name for the answer: the client's own words.
@@ -53,6 +55,8 @@ pub(crate) struct View {
     pub(crate) several_calls: bool,
     /// Whether each chunk carries the time.
     pub(crate) timings_per_token: bool,
+    /// Whether it is told how likely tokens were.
+    pub(crate) logprobs: bool,
     /// Whether a parameter that the runtime ignores is an error.
     pub(crate) strict: bool,
     /// The fields that errors of the engine are about.

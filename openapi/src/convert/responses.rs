@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rkllama_core::{Chat, Format, Prompt, Request};
+use rkllama_core::{Chat, Format, LogprobsWanted, Prompt, Request};
 use rkllama_http::{ApiError, Caller};
 
 use super::{
     Checked, View,
     chat::{effort_in_words, read_variables, thinking, tokens_max},
-    common::{CommonFields, check_integer},
+    common::{CommonFields, check_integer, clamp_u32},
     format::named_schema,
     items,
     model::resolve,
@@ -27,7 +27,7 @@ use crate::{
     },
     wire::{
         self, AllowedTool, AllowedTools, CreateResponse, FunctionDefinition, FunctionName,
-        FunctionType, Nullable, Response, ResponseFormatType, ResponseFunctionTool,
+        FunctionType, IncludeName, Nullable, Response, ResponseFormatType, ResponseFunctionTool,
         ResponseObjectName, ResponseReasoning, ResponseReasoningState, ResponseStatus,
         ResponseText, ResponseTextFormatState, ResponseTextState, ResponseTool, ResponseToolChoice,
         ResponseToolChoiceType, ResponseToolType, ToolChoiceMode, ToolChoiceObject, ToolChoiceType,
@@ -110,6 +110,9 @@ pub(crate) fn response(
     };
     let keep = Keep { responses: state.responses.clone(), owner, context };
     let keep = response.store.then_some(keep);
+    let names = wire.include.as_ref().filter(|names| names.contains(&IncludeName::Logprobs));
+    let logprobs = names
+        .map(|_| LogprobsWanted { top: wire.top_logprobs.map_or(0, clamp_u32), of_prompt: false });
     let request = Request {
         tokens_max: tokens_max(wire.max_output_tokens, &model),
         model,
@@ -118,6 +121,7 @@ pub(crate) fn response(
         stop,
         format,
         ignore_eos: false,
+        logprobs,
         keep_alive,
         client: caller.0,
     };
@@ -125,6 +129,7 @@ pub(crate) fn response(
         reasoning: true,
         several_calls,
         timings_per_token: false,
+        logprobs: logprobs.is_some(),
         strict: state.strict_parameters,
         blame: Blame {
             prompt: "input",
@@ -135,6 +140,7 @@ pub(crate) fn response(
     let checked = Checked {
         requests: vec![request],
         n: 1,
+        best_of: 1,
         view,
         model: name,
         stream,

@@ -2,9 +2,9 @@
 
 use poem_openapi::{Enum, Object, types::Example};
 use rkllama_http::EventData;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{AnyObject, Nullable};
+use super::Nullable;
 
 /// Always `chat.completion`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
@@ -58,13 +58,61 @@ impl From<rkllama_core::Finish> for FinishReason {
     }
 }
 
-/// Probabilities of the tokens. Never given: the runtime keeps its scores to itself.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+/// How likely the tokens of an answer were, before temperature, penalties and filters.
+#[derive(Debug, Clone, PartialEq, Object, Serialize)]
 pub struct Logprobs {
-    /// Of the content: OpenAI's `{"token", "logprob", "bytes", "top_logprobs"}` for each token.
-    pub content: Nullable<Vec<AnyObject>>,
-    /// Of a refusal, in the same form.
-    pub refusal: Nullable<Vec<AnyObject>>,
+    /// The tokens of the content, in their order.
+    pub content: Nullable<Vec<ContentLogprob>>,
+    /// Always null.
+    pub refusal: Nullable<Vec<ContentLogprob>>,
+}
+
+/// A token of an answer.
+#[derive(Debug, Clone, PartialEq, Object, Serialize, Deserialize)]
+pub struct ContentLogprob {
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+    /// The likeliest tokens in its place, the likeliest first: as many as `top_logprobs` says.
+    pub top_logprobs: Vec<TopLogprob>,
+}
+
+/// A token that could have been in a place.
+#[derive(Debug, Clone, PartialEq, Object, Serialize, Deserialize)]
+pub struct TopLogprob {
+    /// Its text, with U+FFFD where it is a part of a character.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// Its text in UTF-8.
+    pub bytes: Vec<u8>,
+}
+
+impl From<rkllama_core::TokenLogprob> for ContentLogprob {
+    fn from(told: rkllama_core::TokenLogprob) -> Self {
+        let top = |(token, logprob): (rkllama_core::TokenText, f32)| TopLogprob {
+            token: token.text(),
+            logprob: logprob.into(),
+            bytes: token.bytes,
+        };
+        Self {
+            token: told.token.text(),
+            // Only the first token of a prompt has none.
+            logprob: told.logprob.unwrap_or_default().into(),
+            bytes: told.token.bytes,
+            top_logprobs: told.top.into_iter().map(top).collect(),
+        }
+    }
+}
+
+impl From<rkllama_core::Logprobs> for Logprobs {
+    fn from(told: rkllama_core::Logprobs) -> Self {
+        let content = told.answer.into_iter().map(ContentLogprob::from).collect();
+        Self { content: Nullable(Some(content)), refusal: Nullable(None) }
+    }
 }
 
 /// An answer.
@@ -96,7 +144,7 @@ pub struct ChatChoice {
     pub index: u32,
     /// What the model says.
     pub message: ChatAnswerMessage,
-    /// Always null.
+    /// With `logprobs`, where the runtime tells its scores; else null.
     pub logprobs: Nullable<Logprobs>,
     /// Why it ended.
     pub finish_reason: FinishReason,
@@ -221,7 +269,7 @@ pub struct ChatChunkChoice {
     pub index: u32,
     /// What is new.
     pub delta: ChatDelta,
-    /// Always null.
+    /// With `logprobs`, in the last chunk of an answer and for all of it; else null.
     pub logprobs: Nullable<Logprobs>,
     /// Why the answer ended; null until then.
     pub finish_reason: Nullable<FinishReason>,

@@ -1,6 +1,6 @@
 //! The request for a text completion, and its answer.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use poem_openapi::{Enum, Object, registry::MetaSchema, types::Example};
 use rkllama_http::EventData;
@@ -43,11 +43,13 @@ pub struct CompletionRequest {
     /// text, and this. Refused with 400 by models whose vocabulary has no marks for filling in.
     #[oai(nullable)]
     pub suffix: Option<String>,
-    /// Number of answers to choose the best of. More than `n` is refused with 400: there are no
-    /// scores to choose by.
+    /// Number of answers to choose the `n` likeliest of, by the mean over their tokens; all are counted.
+    /// More than `n` is refused with 400 with `stream` and where the runtime does not tell its scores.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "20")))]
     pub best_of: Option<i64>,
-    /// Ignored and named: `choices[].logprobs` is null.
+    /// How likely the answer's tokens were, and with `echo` the prompt's, with so many of the likeliest
+    /// in each place. The text is read once more for it. Ignored and named where the runtime does not
+    /// tell its scores, and for texts of more than `logprobs_tokens_max` tokens.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "5")))]
     pub logprobs: Option<i64>,
     /// Answer with server-sent events, a chunk for each piece of text, and `data: [DONE]` at the
@@ -338,6 +340,63 @@ pub struct Completion {
     pub timings: Timings,
 }
 
+/// How likely tokens were, before temperature, penalties and filters. All lists are equally long.
+#[derive(Debug, Clone, PartialEq, Object, Serialize)]
+pub struct CompletionLogprobs {
+    /// Where each token begins in `text`, in characters.
+    pub text_offset: Vec<u32>,
+    /// The natural logarithm of each token's probability; null for the first token of a prompt.
+    pub token_logprobs: Vec<Nullable<f64>>,
+    /// The tokens' texts; `bytes:` and its bytes for a part of a character.
+    pub tokens: Vec<String>,
+    /// The likeliest tokens in each place and the one that stands there; null for the first token of a
+    /// prompt.
+    pub top_logprobs: Vec<Nullable<BTreeMap<String, f64>>>,
+}
+
+impl CompletionLogprobs {
+    /// Of the answer, behind its prompt where that is part of the text.
+    pub fn of(told: rkllama_core::Logprobs) -> Self {
+        let mut all = Self {
+            text_offset: Vec::new(),
+            token_logprobs: Vec::new(),
+            tokens: Vec::new(),
+            top_logprobs: Vec::new(),
+        };
+        let mut chars = 0u32;
+        for told in told.prompt.into_iter().chain(told.answer) {
+            let begun = told.token.bytes.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
+            let is_middle = told.token.bytes.first().is_some_and(|byte| (byte & 0xC0) == 0x80);
+            all.text_offset.push(chars.saturating_sub(u32::from(is_middle)));
+            chars = chars.saturating_add(u32::try_from(begun).unwrap_or(u32::MAX));
+            all.token_logprobs.push(Nullable(told.logprob.map(f64::from)));
+            let name = name_of(&told.token);
+            let top = told.logprob.map(|logprob| {
+                let named = |(token, logprob): &(rkllama_core::TokenText, f32)| {
+                    (name_of(token), f64::from(*logprob))
+                };
+                let mut top: BTreeMap<_, _> = told.top.iter().map(named).collect();
+                top.insert(name.clone(), logprob.into());
+                top
+            });
+            all.tokens.push(name);
+            all.top_logprobs.push(Nullable(top));
+        }
+        all
+    }
+}
+
+/// A token's text; what is no text by its bytes, as OpenAI writes them.
+fn name_of(token: &rkllama_core::TokenText) -> String {
+    match str::from_utf8(&token.bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let bytes = token.bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", bytes.collect::<String>())
+        }
+    }
+}
+
 /// One of the answers.
 #[derive(Debug, Clone, Object, Serialize)]
 pub struct CompletionChoice {
@@ -345,8 +404,8 @@ pub struct CompletionChoice {
     pub index: u32,
     /// The text.
     pub text: String,
-    /// Always null.
-    pub logprobs: Nullable<AnyObject>,
+    /// With `logprobs`, where the runtime tells its scores; else null.
+    pub logprobs: Nullable<CompletionLogprobs>,
     /// Why it ended.
     pub finish_reason: CompletionFinishReason,
 }
@@ -390,8 +449,8 @@ pub struct CompletionChunkChoice {
     pub index: u32,
     /// More text: whole characters, to be appended. Empty in the last chunk of an answer.
     pub text: String,
-    /// Always null.
-    pub logprobs: Nullable<AnyObject>,
+    /// With `logprobs`, in the last chunk of an answer and for all of it; else null.
+    pub logprobs: Nullable<CompletionLogprobs>,
     /// Why the answer ended; null until then.
     pub finish_reason: Nullable<CompletionFinishReason>,
 }

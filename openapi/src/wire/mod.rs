@@ -23,12 +23,12 @@ mod tool;
 pub use answer::{
     AssistantRole, ChatAnswerMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatChunkObject,
     ChatCompletion, ChatCompletionObject, ChatDelta, ChatFunctionCall, ChatFunctionDelta,
-    ChatToolCall, ChatToolCallDelta, CompletionTokensDetails, CompletionUsage, FinishReason,
-    FunctionType, Logprobs, PromptTokensDetails, Timings,
+    ChatToolCall, ChatToolCallDelta, CompletionTokensDetails, CompletionUsage, ContentLogprob,
+    FinishReason, FunctionType, Logprobs, PromptTokensDetails, Timings, TopLogprob,
 };
 pub use completion::{
     Completion, CompletionChoice, CompletionChunk, CompletionChunkChoice, CompletionFinishReason,
-    CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
+    CompletionLogprobs, CompletionObject, CompletionPrompt, CompletionRequest, PROMPTS_MAX,
 };
 pub use count::{InputTokens, InputTokensObject};
 pub use embedding::{

@@ -141,10 +141,12 @@ pub struct ChatCompletionRequest {
     /// Ignored and named: the runtime samples where the server cannot reach its scores.
     #[oai(nullable)]
     pub logit_bias: Option<AnyObject>,
-    /// Ignored and named when true: `choices[].logprobs` is null.
+    /// Whether to tell how likely the answer's tokens were. The conversation is read once more for it.
+    /// Ignored and named where the runtime does not tell its scores, with images, and for conversations
+    /// of more than `logprobs_tokens_max` tokens.
     #[oai(nullable)]
     pub logprobs: Option<bool>,
-    /// Ignored and named, as `logprobs`.
+    /// With `logprobs`, which it needs: how many of the likeliest tokens to tell in each place.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "20")))]
     pub top_logprobs: Option<i64>,
     /// Ignored and named: the runtime has no such filter. Known from llama-server and vLLM.

@@ -247,6 +247,7 @@ pub(crate) fn finished(finish: Finish) -> Step {
             prefill: Duration::from_millis(100),
             decode: Duration::from_millis(400),
         },
+        logprobs: None,
     })))
 }
 

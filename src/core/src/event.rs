@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Logprobs;
+
 /// One step of a generation. The order is `Started`, any number of `Reasoning`, `Text` and
 /// `ToolCall`, then `Finished`; an error may end the sequence at any point.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +61,8 @@ pub struct Finished {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
+    /// How likely the tokens were, where that was asked for and can be told.
+    pub logprobs: Option<Logprobs>,
 }
 
 /// Why an answer ended.

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod image;
 mod keep_alive;
+mod logprobs;
 mod message;
 mod model;
 mod observer;
@@ -33,6 +34,7 @@ pub use image::{
     Fetching, IMAGE_MARK, Image, ImageFetch, ImageSource, ImageTags, Normalise, PointerHead, Vision,
 };
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
+pub use logprobs::{Logprobs, LogprobsWanted, TokenLogprob, TokenText};
 pub use message::{Message, Role};
 pub use model::{Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{KeepAlive, Message, Model, Sampling, Tool, ToolChoice};
+use crate::{KeepAlive, LogprobsWanted, Message, Model, Sampling, Tool, ToolChoice};
 
 /// A request to generate, checked by the API that received it.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Request {
     /// Whether to go on beyond the model's end of sequence, to the token limit. No runtime can be
     /// told so for a single request.
     pub ignore_eos: bool,
+    /// What is to be told of the tokens' probabilities.
+    pub logprobs: Option<LogprobsWanted>,
     /// How long the model stays loaded afterwards; `None` leaves it to the server.
     pub keep_alive: Option<KeepAlive>,
     /// Who asks, as far as the API can tell (an address, a key's name): clients take turns.

@@ -9,7 +9,10 @@ use std::{
 use rkllama_core::{EngineError, Event, Finish, Finished, Started, Timings, Usage};
 use rkllama_text::{AnswerParser, Codec, StopStrings, Utf8Assembler};
 
-use crate::queue::Reply;
+use crate::{
+    logprobs::{Thinking, Transcript},
+    queue::Reply,
+};
 
 /// The text machines of one answer and what is measured on the way.
 pub(crate) struct Answer {
@@ -28,6 +31,8 @@ pub(crate) struct Answer {
     ended_early: Option<Finish>,
     /// A run has begun, and its client knows.
     is_started: bool,
+    /// What was heard, where that is needed afterwards.
+    transcript: Option<Transcript>,
     admitted_at: Instant,
     started_at: Option<Instant>,
     first_at: Option<Instant>,
@@ -54,11 +59,22 @@ impl Answer {
             stop: StopStrings::new(stop),
             ended_early: None,
             is_started: false,
+            transcript: None,
             admitted_at: Instant::now(),
             started_at: None,
             first_at: None,
             last_at: None,
         }
+    }
+
+    /// Keeps what is heard.
+    pub(crate) fn transcribed(self) -> Self {
+        Self { transcript: Some(Transcript::default()), ..self }
+    }
+
+    /// What was heard, if it was kept.
+    pub(crate) fn into_transcript(self) -> Option<Transcript> {
+        self.transcript
     }
 
     /// Parameters of the request that have no effect, as far as is known.
@@ -79,7 +95,7 @@ impl Answer {
             Reply::Piece { token, text, tokens } => Ok(self.piece(token, &text, tokens)),
             Reply::End { finish, tokens } => Ok(self.end(finish, tokens)),
             // Only jobs that want no answer are answered so.
-            Reply::Loaded | Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. } => {
+            Reply::Loaded | Reply::Embedding(_) | Reply::Scores { .. } | Reply::Place { .. } => {
                 Ok(Vec::new())
             }
             Reply::Failed(error) => Err(error),
@@ -103,12 +119,20 @@ impl Answer {
         self.tokens = self.tokens.saturating_add(tokens);
         // Whether the runtime shows special tokens is its affair; what they are here is ours.
         let special = self.codec.special_text(token);
-        let text = self.utf8.push(special.map_or(text, str::as_bytes));
-        let Some(parser) = &mut self.parser else {
+        let shown = special.map_or(text, str::as_bytes);
+        let text = self.utf8.push(shown);
+        let before = self.parser.as_ref().is_some_and(AnswerParser::is_thinking);
+        let events = self.parser.as_mut().map(|parser| parser.push(&text));
+        let behind = self.parser.as_ref().is_some_and(AnswerParser::is_thinking);
+        if let Some(transcript) = &mut self.transcript {
+            let known = self.codec.token_bytes(token).filter(|_| special.is_none());
+            let bytes = known.unwrap_or_else(|| shown.to_vec());
+            transcript.hear(token, bytes, Thinking { before, behind });
+        }
+        let (Some(parser), Some(events)) = (&self.parser, events) else {
             return self.pass(vec![Event::Text(text)]);
         };
-        let events = parser.push(&text);
-        if parser.is_thinking() {
+        if behind {
             self.reasoning_tokens = self.reasoning_tokens.saturating_add(tokens);
         }
         let is_over = parser.is_over();
@@ -129,6 +153,7 @@ impl Answer {
             };
             let checked = self.stop.push(&text);
             if !checked.text.is_empty() {
+                self.said(&checked.text);
                 passed.push(Event::Text(checked.text));
             }
             if checked.matched.is_some() {
@@ -137,6 +162,12 @@ impl Answer {
             }
         }
         passed
+    }
+
+    fn said(&mut self, text: &str) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.say(text);
+        }
     }
 
     /// The end of an answer that was complete before its run: the caller ends the run. What that
@@ -162,6 +193,7 @@ impl Answer {
         }
         let held = self.stop.finish();
         if !held.is_empty() {
+            self.said(&held);
             events.push(Event::Text(held));
         }
         let finish = match (finish, calls) {
@@ -194,6 +226,7 @@ impl Answer {
                 prefill: between(self.started_at, self.first_at),
                 decode: between(self.first_at, self.last_at),
             },
+            logprobs: None,
         }
     }
 }

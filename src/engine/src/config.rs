@@ -88,6 +88,9 @@ pub struct EngineConfig {
     /// never. Small models at temperature 0 fall into loops that they never leave: a thousand tokens
     /// are more than any table repeats, and far from a context.
     pub repetition_tokens_max: u32,
+    /// Tokens of prompt and answer together of which probabilities are told. The runtime writes a
+    /// number for each token and each entry of the vocabulary: 600 kB a token at 150,000 entries.
+    pub logprobs_tokens_max: u32,
     /// What images may be.
     pub pictures: Pictures,
     /// Time the encoder may take for an image: the slowest that is published takes 12 s.
@@ -127,6 +130,7 @@ impl EngineConfig {
             queue_len_max: NonZeroUsize::MIN.saturating_add(7),
             reload_for_sampling: false,
             repetition_tokens_max: 1024,
+            logprobs_tokens_max: 2048,
             pictures: Pictures::default(),
             image_timeout: Duration::from_secs(60),
             saved_prompts: None,

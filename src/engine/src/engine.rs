@@ -322,9 +322,8 @@ impl Inner {
         model: &Arc<Model>,
         job: Job,
     ) -> Result<(Ticket, usize), EngineError> {
-        let ticket = self.waiting.enter().map_err(|waiting| EngineError::QueueFull {
-            what: "this server".to_owned(),
-            waiting,
+        let ticket = self.waiting.enter(job.goes_on()).map_err(|waiting| {
+            EngineError::QueueFull { what: "this server".to_owned(), waiting }
         })?;
         if self.is_stopping() {
             return Err(EngineError::ShuttingDown);
@@ -625,6 +624,7 @@ mod tests {
             stop: Vec::new(),
             format: None,
             ignore_eos: false,
+            logprobs: None,
             keep_alive: None,
             client: "somebody".into(),
         };

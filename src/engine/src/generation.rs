@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Instant};
 
 use async_stream::try_stream;
 use rkllama_core::{
-    EngineError, Event, Finish, Generation, Model, ModelError, ModelState, Prompt as Asked,
-    PromptTokens, Request, Started,
+    EngineError, Event, Finish, Generation, LogprobsWanted, Model, ModelError, ModelState,
+    Prompt as Asked, PromptTokens, Request, Started,
 };
 use rkllama_protocol::Pictured;
 use rkllama_text::{AnswerParser, Codec, Encoded};
@@ -18,6 +18,7 @@ use crate::{
     answer::Answer,
     encoding::{self, Encoding, SharedPrefixes},
     engine::Inner,
+    logprobs::{self, Scored},
     pictures::{self, expanded},
     presets,
     queue::{Job, Reply, Ticket},
@@ -43,6 +44,10 @@ struct Prompt {
     codec: Arc<Codec>,
     parser: Option<AnswerParser>,
     steering: Option<Steering>,
+    /// Whether the runtime tells how likely tokens are.
+    logits: bool,
+    /// Most tokens of a prompt.
+    room: u32,
 }
 
 /// Begins a generation.
@@ -51,7 +56,8 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
         let mut report = Report::new(engine.observer(), Arc::clone(&request.model));
         let mut prompt = report.watch(prepare(&engine, &mut request, None).await)?;
         report.prompt_tokens = count(&prompt.tokens);
-        let ignored = ignored(&request, &prompt);
+        let wanted = wanted_logprobs(&engine, &request, &prompt);
+        let ignored = ignored(&request, &prompt, wanted);
         // A form ends by itself: a stop text in the middle of it would leave it invalid.
         let stop = match (&prompt.steering, request.stop.is_empty()) {
             (Some(_), _) => Vec::new(),
@@ -59,15 +65,28 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
             (None, true) => request.model.presets.stop.clone(),
         };
         let (codec, parser) = (Arc::clone(&prompt.codec), prompt.parser.take());
-        let mut answer = Answer::new(codec, parser, stop, report.prompt_tokens, ignored);
+        let kept_prompt = wanted.map(|_| prompt.tokens.clone()).unwrap_or_default();
+        let mut answer =
+            Answer::new(Arc::clone(&codec), parser, stop, report.prompt_tokens, ignored);
+        if let Some(wanted) = wanted {
+            answer = answer.transcribed();
+            leave_room(&mut request, &prompt, wanted);
+        }
         if request.tokens_max == Some(0) {
             // Legal in OpenAI's API. The NPU has nothing to do.
             yield Event::Started(Started {
                 prompt_tokens: report.prompt_tokens,
                 ignored: answer.ignored().to_vec(),
             });
-            let finished = answer.finished(Finish::Length, 0);
-            yield Event::Finished(report.finish(finished));
+            let mut finished = report.finish(answer.finished(Finish::Length, 0));
+            if let (Some(wanted), Some(transcript)) = (wanted, answer.into_transcript()) {
+                let (codec, prompt) = (&*codec, &*kept_prompt);
+                let scored =
+                    Scored { request: &request, wanted, codec, prompt, transcript: &transcript };
+                // Nothing else was asked for.
+                finished.logprobs = logprobs::tell(&engine, scored).await?;
+            }
+            yield Event::Finished(finished);
             return;
         }
         let mut waiting = report.watch(admit(&engine, &request, prompt))?;
@@ -75,7 +94,7 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
         let first = report.watch(waiting.turn(&engine, &request.model).await)?;
         let mut replies = waiting.replies;
         let mut next = Some(first);
-        loop {
+        let mut finished = 'answer: loop {
             let reply = match next.take() {
                 Some(first) => Ok(first),
                 None => replies.recv().await.ok_or_else(|| engine.gone(&request.model)),
@@ -89,23 +108,64 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
             }
             for event in report.watch(events)? {
                 if let Event::Finished(finished) = event {
-                    yield Event::Finished(report.finish(finished));
-                    return;
+                    break 'answer report.finish(finished);
                 }
                 yield event;
             }
             if let Some(finished) = answer.ended_early() {
-                // Dropping the replies ends the run.
-                yield Event::Finished(report.finish(finished));
-                return;
+                break report.finish(finished);
+            }
+        };
+        // This ends a run that goes on.
+        drop(replies);
+        if let (Some(wanted), Some(transcript)) = (wanted, answer.into_transcript()) {
+            let (codec, prompt) = (&*codec, &*kept_prompt);
+            let scored =
+                Scored { request: &request, wanted, codec, prompt, transcript: &transcript };
+            match logprobs::tell(&engine, scored).await {
+                Ok(told) => finished.logprobs = told,
+                // The answer is complete and of use without them.
+                Err(error) => {
+                    tracing::warn!(
+                        model = request.model.id,
+                        %error,
+                        "the probabilities of an answer's tokens cannot be told"
+                    );
+                }
             }
         }
+        yield Event::Finished(finished);
     })
 }
 
+/// What is to be told of probabilities, where it can be told.
+fn wanted_logprobs(engine: &Inner, request: &Request, prompt: &Prompt) -> Option<LogprobsWanted> {
+    // A prompt with images is no row of tokens that could be read again.
+    let can_be_told = prompt.logits
+        && prompt.pictured.is_none()
+        && count(&prompt.tokens) <= engine.config().logprobs_tokens_max;
+    request.logprobs.filter(|_| can_be_told)
+}
+
+/// An answer of which probabilities are told has to fit into a prompt.
+fn leave_room(request: &mut Request, prompt: &Prompt, wanted: LogprobsWanted) {
+    let room = prompt.room.saturating_sub(count(&prompt.tokens));
+    let asked = request.tokens_max.or(request.model.tokens_max).unwrap_or(u32::MAX);
+    // Where only the prompt is told of, it is read and nothing else.
+    let least = u32::from(!(wanted.of_prompt && request.tokens_max == Some(0)));
+    request.tokens_max = Some(asked.min(room.max(least)));
+}
+
 /// What of a request has no effect, as far as this side knows.
-fn ignored(request: &Request, prompt: &Prompt) -> Vec<&'static str> {
+fn ignored(
+    request: &Request,
+    prompt: &Prompt,
+    logprobs: Option<LogprobsWanted>,
+) -> Vec<&'static str> {
     let mut names = Vec::new();
+    if request.logprobs.is_some() && logprobs.is_none() {
+        names.push("logprobs");
+    }
     if prompt.steering.is_some() && !request.stop.is_empty() {
         names.push("stop");
     }
@@ -199,7 +259,18 @@ async fn prepare(
             })
         }
         Encoded::Whole(tokens) => {
-            Ok(Prompt { tokens, pictured, shared_prefix, stop_tokens, codec, parser, steering })
+            let logits = choice.logits;
+            Ok(Prompt {
+                tokens,
+                pictured,
+                shared_prefix,
+                stop_tokens,
+                codec,
+                parser,
+                steering,
+                logits,
+                room,
+            })
         }
     }
 }

@@ -16,6 +16,7 @@ mod engine;
 mod generation;
 mod kv;
 mod load;
+mod logprobs;
 mod pictures;
 mod pointing;
 mod presets;

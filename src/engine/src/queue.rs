@@ -12,7 +12,7 @@ use std::{
 };
 
 use rkllama_core::{EngineError, Finish, KeepAlive, Sampling};
-use rkllama_protocol::{Encoder, Pictured, Pooling};
+use rkllama_protocol::{Encoder, Pictured, Pooling, TokenScore};
 use tokio::sync::{Notify, mpsc};
 
 use crate::steering::Steering;
@@ -49,8 +49,13 @@ pub(crate) enum Reply {
     Loaded,
     /// The vector of the text; the answer to a job that wants one.
     Embedding(Vec<f32>),
-    /// The logarithms of the candidates' probabilities; the answer to a job that wants them.
-    Scores(Vec<f32>),
+    /// The logarithms of probabilities; the answer to a job that wants them.
+    Scores {
+        /// Of the candidates.
+        candidates: Vec<f32>,
+        /// Of the text's last tokens.
+        tokens: Vec<TokenScore>,
+    },
     /// How much each part of the image is meant; the answer to a job that wants a place.
     Place {
         /// One for each part, row after row.
@@ -74,6 +79,21 @@ pub(crate) enum Reading {
         /// Tokens behind it.
         behind: u32,
     },
+    /// How likely its own last tokens were.
+    Logprobs {
+        /// So many of them: fewer than there are.
+        last: u32,
+        /// So many of the likeliest tokens in each of their places.
+        top: u32,
+        /// Whether it goes on with a job that has had its place in the queue: it finds one always.
+        goes_on: bool,
+    },
+}
+
+impl Reading {
+    const fn goes_on(&self) -> bool {
+        matches!(self, Self::Logprobs { goes_on: true, .. })
+    }
 }
 
 /// A prompt waiting for its model.
@@ -99,6 +119,14 @@ pub(crate) struct Job {
     /// Closed by its receiver when the client leaves. Holds a whole answer, so that a slow reader
     /// never stops the NPU for the others.
     pub(crate) reply: mpsc::Sender<Reply>,
+}
+
+impl Job {
+    /// Whether it goes on with one that has had its place in the queue. There is at most one such job
+    /// for each, so that they are bounded as those are.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.reading.as_ref().is_some_and(Reading::goes_on)
+    }
 }
 
 /// Jobs that wait for one model.
@@ -146,7 +174,7 @@ impl Queue {
         }
         waiting.forget_who_left();
         let before = waiting.jobs.len();
-        if before >= self.len_max.load(Ordering::Relaxed) {
+        if before >= self.len_max.load(Ordering::Relaxed) && !job.goes_on() {
             return Err(Refusal::Full(before));
         }
         waiting.jobs.push_back(job);
@@ -231,11 +259,12 @@ impl TotalWaiting {
         self.len_max.store(len_max.get(), Ordering::Relaxed);
     }
 
-    /// A ticket for one more, or how many there are. It counts until it is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, usize> {
+    /// A ticket for one more, or how many there are. It counts until it is dropped. Who goes on gets one
+    /// always.
+    pub(crate) fn enter(self: &Arc<Self>, goes_on: bool) -> Result<Ticket, usize> {
         let len = self.len.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(Arc::clone(self));
-        if len < self.len_max.load(Ordering::Relaxed) { Ok(ticket) } else { Err(len) }
+        if goes_on || len < self.len_max.load(Ordering::Relaxed) { Ok(ticket) } else { Err(len) }
     }
 }
 
@@ -310,10 +339,11 @@ mod tests {
     #[test]
     fn tickets_count_until_they_are_dropped() {
         let total = Arc::new(TotalWaiting::new(NonZeroUsize::MIN));
-        let ticket = total.enter().unwrap();
-        assert_eq!(total.enter().unwrap_err(), 1);
+        let ticket = total.enter(false).unwrap();
+        assert_eq!(total.enter(false).unwrap_err(), 1);
+        assert!(total.enter(true).is_ok());
         drop(ticket);
-        assert!(total.enter().is_ok());
+        assert!(total.enter(false).is_ok());
     }
 
     #[tokio::test]

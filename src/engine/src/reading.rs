@@ -61,14 +61,21 @@ pub(crate) async fn run(
         };
         report.heard(&reply);
         match reply {
-            found @ (Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. }) => {
+            found @ (Reply::Embedding(_) | Reply::Scores { .. } | Reply::Place { .. }) => {
                 let timings = Timings {
                     queued: started_at.saturating_duration_since(admitted_at),
                     prefill: started_at.elapsed(),
                     ..Timings::default()
                 };
                 let usage = Usage { prompt_tokens: report.prompt_tokens, ..Usage::default() };
-                report.finish(Finished { finish: Finish::Stop, stopped_by: None, usage, timings });
+                let finish = Finish::Stop;
+                report.finish(Finished {
+                    finish,
+                    stopped_by: None,
+                    usage,
+                    timings,
+                    logprobs: None,
+                });
                 return Ok(found);
             }
             Reply::Failed(error) => {

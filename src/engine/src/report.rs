@@ -67,7 +67,7 @@ impl Report {
                 self.first_at.get_or_insert_with(Instant::now);
                 self.completion_tokens = self.completion_tokens.saturating_add(*tokens);
             }
-            Reply::Embedding(_) | Reply::Scores(_) | Reply::Place { .. } => {
+            Reply::Embedding(_) | Reply::Scores { .. } | Reply::Place { .. } => {
                 self.first_at.get_or_insert_with(Instant::now);
             }
             Reply::End { .. } | Reply::Loaded | Reply::Failed(_) => {}
@@ -270,6 +270,7 @@ mod tests {
                 finish: Finish::Length,
                 usage: Usage { prompt_tokens: 7, completion_tokens: 1, ..Usage::default() },
                 timings: Timings::default(),
+                logprobs: None,
             });
         });
         assert_eq!(

@@ -67,8 +67,8 @@ fn told(report: &mut Report, error: EngineError) -> EngineError {
 /// The share of yes, of the two.
 fn probability_of_yes(found: &Reply) -> Result<f64, EngineError> {
     match found {
-        Reply::Scores(scores) if scores.len() == 2 => {
-            let (yes, no) = (f64::from(scores[0]), f64::from(scores[1]));
+        Reply::Scores { candidates, .. } if candidates.len() == 2 => {
+            let (yes, no) = (f64::from(candidates[0]), f64::from(candidates[1]));
             Ok(1.0 / (1.0 + (no - yes).exp()))
         }
         other => Err(reading::unexpected(other)),
@@ -179,11 +179,12 @@ mod tests {
 
     #[test]
     fn the_score_is_the_share_of_yes() {
-        let of = |yes: f32, no: f32| probability_of_yes(&Reply::Scores(vec![yes, no])).unwrap();
+        let scores = |candidates| Reply::Scores { candidates, tokens: Vec::new() };
+        let of = |yes: f32, no: f32| probability_of_yes(&scores(vec![yes, no])).unwrap();
         assert!((of(0.9f32.ln(), 0.1f32.ln()) - 0.9).abs() < 1e-6);
         // However unlikely the two are together.
         assert!((of(-50.0 + 0.75f32.ln(), -50.0 + 0.25f32.ln()) - 0.75).abs() < 1e-5);
         assert!(of(-1e6, 0.0) >= 0.0 && of(0.0, -1e6) <= 1.0);
-        assert!(probability_of_yes(&Reply::Scores(vec![0.0])).is_err());
+        assert!(probability_of_yes(&scores(vec![0.0])).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! One run on a loaded model, from `Generate` to `End`.
 
 use rkllama_core::Finish;
-use rkllama_protocol::{End, FromWorker, Order, Piece, Stats, ToWorker};
+use rkllama_protocol::{End, FromWorker, Order, Piece, Scores, Stats, ToWorker, TokenScore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +59,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Found {
     /// Its vector.
     Vector(Vec<f32>),
-    /// The logarithms of candidates' probabilities.
-    Scores(Vec<f32>),
+    /// The logarithms of probabilities, of candidates behind it and of its own tokens.
+    Scores { candidates: Vec<f32>, tokens: Vec<TokenScore> },
     /// How much each part of its image is meant.
     Place(Vec<f32>),
 }
@@ -139,7 +139,8 @@ impl Run<'_> {
                         course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::Scores(scores))) if scores.run == run => {
-                        course.found = Some(Found::Scores(scores.candidates));
+                        let Scores { candidates, tokens, .. } = scores;
+                        course.found = Some(Found::Scores { candidates, tokens });
                         course.deadline = Instant::now() + self.config.stall_timeout;
                     }
                     Ok(Some(FromWorker::Pointed(pointed))) if pointed.run == run => {

@@ -48,6 +48,7 @@ impl Texts for NpuEngine {
             stop: Vec::new(),
             format: None,
             ignore_eos: false,
+            logprobs: None,
             keep_alive: None,
             client: Arc::from(""),
         };

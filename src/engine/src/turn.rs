@@ -157,6 +157,9 @@ impl Turn<'_> {
                 last: 0,
                 top: 0,
             }),
+            Reading::Logprobs { last, top, .. } => {
+                Order::Score(Score { run, tokens, candidates: Vec::new(), last: *last, top: *top })
+            }
         };
         let ran = self.drive(order, &mut Nobody).await;
         let ran = ran.map_err(|what| Lost { what, over_saved_prompt: false })?;
@@ -527,7 +530,7 @@ impl Turn<'_> {
 fn told(found: Found, encoder: Option<Encoder>) -> Reply {
     match (found, encoder) {
         (Found::Vector(vector), _) => Reply::Embedding(vector),
-        (Found::Scores(scores), _) => Reply::Scores(scores),
+        (Found::Scores { candidates, tokens }, _) => Reply::Scores { candidates, tokens },
         (Found::Place(scores), Some(encoder)) => Reply::Place { scores, encoder },
         (Found::Place(_), None) => {
             let reason = "a place on an image that nobody has seen".to_owned();

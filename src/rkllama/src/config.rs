@@ -282,6 +282,8 @@ pub(crate) struct Limits {
     pub(crate) abort_timeout_ms: u64,
     /// Tokens of pure repetition after which an answer without a limit of its own ends; 0 for never.
     pub(crate) repetition_tokens_max: u32,
+    /// Tokens of prompt and answer together of which probabilities are told.
+    pub(crate) logprobs_tokens_max: u32,
     /// Time between two signs of life on a stream that waits, in milliseconds.
     pub(crate) heartbeat_ms: u64,
     /// Time that running answers get at shutdown, in milliseconds.
@@ -309,6 +311,7 @@ impl Default for Limits {
             stall_timeout_ms: 60_000,
             abort_timeout_ms: 10_000,
             repetition_tokens_max: 1024,
+            logprobs_tokens_max: 2048,
             heartbeat_ms: 3000,
             drain_ms: 10_000,
         }

@@ -63,6 +63,7 @@ pub(crate) fn engine_config(
         abort_timeout: Duration::from_millis(limits.abort_timeout_ms),
         reload_for_sampling: config.reload_for_sampling,
         repetition_tokens_max: limits.repetition_tokens_max,
+        logprobs_tokens_max: limits.logprobs_tokens_max,
         pictures: pictures(&config.images),
         image_timeout: Duration::from_secs(config.images.encode_timeout_s),
         saved_prompts: saved_prompts(config),

@@ -72,10 +72,15 @@ fn all(part: &Value, steps: &str, keeps: fn(&Value) -> bool) -> bool {
     }
 }
 
-/// Whether some step of a chain of pre-tokenizers is of this kind.
+/// Whether some step of a chain of pre-tokenizers or decoders is of this kind.
 fn any(part: &Value, wanted: &str) -> bool {
-    let steps = part["pretokenizers"].as_array();
+    let steps = ["pretokenizers", "decoders"].iter().find_map(|steps| part[*steps].as_array());
     kind(part) == wanted || steps.is_some_and(|steps| steps.iter().any(|step| any(step, wanted)))
+}
+
+/// Whether the entries are written in letters for bytes.
+pub(crate) fn decodes_letters(tokenizer: &Tokenizer) -> bool {
+    any(&described(tokenizer.get_decoder()), "ByteLevel")
 }
 
 fn keeps_normalized(step: &Value) -> bool {

@@ -16,6 +16,7 @@ use crate::{
     history,
     infill::InfillMarks,
     template::ChatTemplate,
+    token_bytes::TokenBytes,
 };
 
 /// Everything about text that belongs to one model. Immutable; share it by `Arc`.
@@ -24,6 +25,7 @@ pub struct Codec {
     template: ChatTemplate,
     guard: Guard,
     bound: Bound,
+    token_bytes: TokenBytes,
     eos_ids: Vec<i32>,
     capabilities: Capabilities,
     special_texts: HashMap<i32, String>,
@@ -121,6 +123,7 @@ impl Codec {
         let config = TextConfig::parse(files)?;
         let mut tokenizer = parse_tokenizer(&files.tokenizer)?;
         let bound = Bound::of(&tokenizer);
+        let token_bytes = TokenBytes::of(&tokenizer);
         let guard = Guard::install(&mut tokenizer)?;
         let has_token = |token: &str| tokenizer.token_to_id(token).is_some();
         let has_chatml_tokens = has_token("<|im_start|>") && has_token("<|im_end|>");
@@ -155,6 +158,7 @@ impl Codec {
             template,
             guard,
             bound,
+            token_bytes,
             eos_ids,
             capabilities,
             special_texts,
@@ -545,6 +549,13 @@ impl Codec {
         let ids: Vec<u32> = tokens.iter().map(|id| id.cast_unsigned()).collect();
         let failed = |error: tokenizers::Error| TextError::Tokenize { reason: error.to_string() };
         self.tokenizer.decode(&ids, false).map_err(failed)
+    }
+
+    /// The bytes that a token stands for; `None` where there is no such token. A control token stands
+    /// for its name.
+    pub fn token_bytes(&self, id: i32) -> Option<Vec<u8>> {
+        let entry = self.tokenizer.id_to_token(u32::try_from(id).ok()?)?;
+        Some(self.token_bytes.read(&entry))
     }
 
     /// The source of the chat template.

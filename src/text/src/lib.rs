@@ -26,6 +26,7 @@ mod reasoning;
 mod stop;
 mod template;
 mod thoughts;
+mod token_bytes;
 mod tools;
 mod utf8;
 

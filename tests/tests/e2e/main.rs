@@ -25,6 +25,7 @@ mod gui_actor;
 mod kv;
 mod lessons;
 mod log;
+mod logprobs;
 mod metrics;
 mod model_files;
 mod ollama;

@@ -70,6 +70,7 @@ impl Engine for Willing {
             finish: Finish::Stop,
             usage: Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() },
             timings: Timings::default(),
+            logprobs: None,
         };
         Box::pin(futures_util::stream::iter([
             Ok(Event::Started(Started { prompt_tokens: 1, ignored: Vec::new() })),

@@ -5,7 +5,7 @@ use rkllama_http::EventData;
 use serde::Serialize;
 
 use super::{Response, ResponseItem, ResponsePart};
-use crate::wire::{AnyObject, Nullable};
+use crate::wire::{ContentLogprob, Nullable};
 
 /// Declares the events with their names, which stand in the event's `event:` too.
 macro_rules! event_types {
@@ -113,9 +113,9 @@ pub struct ResponseEvent {
     /// The whole arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// With text: always empty, the runtime keeps its scores to itself.
+    /// With text: how likely its tokens were, when all of it is told; see `include`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprobs: Option<Vec<AnyObject>>,
+    pub logprobs: Option<Vec<ContentLogprob>>,
     /// Of an error: for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Nullable<String>>,

@@ -7,7 +7,7 @@ use rkllama_http::document_one_of;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::ResponseRole;
-use crate::wire::{AnyObject, ModelListObject, Nullable};
+use crate::wire::{AnyObject, ContentLogprob, ModelListObject, Nullable};
 
 /// What kind of item it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
@@ -55,7 +55,7 @@ pub enum ResponsePartType {
 }
 
 /// A part of an item's content.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Object, Serialize, Deserialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct ResponsePart {
     /// What kind of part it is.
@@ -74,22 +74,22 @@ pub struct ResponsePart {
     /// Of an `output_text`: always empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Vec<AnyObject>>,
-    /// Of an `output_text`: always empty, the runtime keeps its scores to itself.
+    /// Of an `output_text`: how likely its tokens were; empty unless `include` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprobs: Option<Vec<AnyObject>>,
+    pub logprobs: Option<Vec<ContentLogprob>>,
 }
 
 impl ResponsePart {
     /// A part with this text.
     pub fn new(kind: ResponsePartType, text: impl Into<String>) -> Self {
-        let none = (kind == ResponsePartType::OutputText).then(Vec::new);
+        let is_text = kind == ResponsePartType::OutputText;
         Self {
             kind,
             text: Some(text.into()),
             image_url: None,
             detail: None,
-            annotations: none.clone(),
-            logprobs: none,
+            annotations: is_text.then(Vec::new),
+            logprobs: is_text.then(Vec::new),
         }
     }
 
@@ -125,7 +125,7 @@ document_one_of!(
 );
 
 /// An item. `type` says which of the other fields it has.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+#[derive(Debug, Clone, PartialEq, Object, Serialize)]
 #[oai(example, skip_serializing_if_is_none)]
 pub struct ResponseItem {
     /// Its id: `msg_`, `fc_`, `fco_` or `rs_` and a random number, or the client's own.

@@ -111,7 +111,8 @@ pub struct CreateResponse {
     #[oai(nullable)]
     pub prompt: Option<AnyObject>,
 
-    /// Ignored and named: further details of the output. None of them exists here.
+    /// Further details of the output: `message.output_text.logprobs`. The others do not exist here, and are
+    /// ignored and named.
     #[oai(nullable)]
     pub include: Option<Vec<IncludeName>>,
     /// `auto` is ignored and named: a conversation that does not fit the context is refused with
@@ -120,7 +121,8 @@ pub struct CreateResponse {
     /// Ignored and named: the limit is on calls of built-in tools, of which there are none.
     #[oai(nullable)]
     pub max_tool_calls: Option<i64>,
-    /// Ignored and named where above 0: the runtime keeps its scores to itself.
+    /// How many of the likeliest tokens to tell in each place, with `message.output_text.logprobs` in
+    /// `include`; without it ignored and named.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "20")))]
     pub top_logprobs: Option<i64>,
     /// Ignored and named: the conversation is not shortened.
@@ -222,7 +224,7 @@ pub enum IncludeName {
     #[oai(rename = "reasoning.encrypted_content")]
     #[serde(rename = "reasoning.encrypted_content")]
     EncryptedReasoning,
-    /// Probabilities of the tokens.
+    /// How likely the tokens of the text were: told when all of it is there.
     #[oai(rename = "message.output_text.logprobs")]
     #[serde(rename = "message.output_text.logprobs")]
     Logprobs,

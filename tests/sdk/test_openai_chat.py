@@ -208,3 +208,16 @@ def test_the_async_client_gets_answers_side_by_side(server):
     texts = asyncio.run(ask())
     for shorter, longer in zip(texts, texts[1:]):
         assert longer.startswith(shorter) and len(longer) > len(shorter)
+
+
+def test_probabilities_of_an_answer(client):
+    fields = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
+    fields |= {"logprobs": True, "top_logprobs": 4, "max_tokens": 20}
+    whole = client.chat.completions.create(**fields).choices[0]
+    told = whole.logprobs.content
+    said = b"".join(bytes(token.bytes) for token in told).decode()
+    assert said == whole.message.content
+    assert all(len(token.top_logprobs) == 4 and token.logprob <= 0 for token in told)
+    with client.chat.completions.stream(**fields) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.logprobs.content == told

@@ -110,3 +110,22 @@ def test_the_async_client(server):
             return "".join([chunk.choices[0].text async for chunk in stream])
 
     assert asyncio.run(ask()) == ANSWER
+
+
+def test_the_prompts_own_probabilities(client):
+    """As evaluation programs ask."""
+    answer = complete(client, echo=True, max_tokens=0, logprobs=2)
+    told = answer.choices[0].logprobs
+    assert answer.choices[0].text == PROMPT == "".join(told.tokens)
+    assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
+    assert all(logprob <= 0 for logprob in told.token_logprobs[1:])
+    assert all(2 <= len(top) <= 3 for top in told.top_logprobs[1:])
+    assert told.text_offset[:2] == [0, len(told.tokens[0])]
+
+
+def test_the_best_of_several(client):
+    answer = complete(client, best_of=3, n=1, max_tokens=4, logprobs=0)
+    assert len(answer.choices) == 1
+    assert answer.usage.completion_tokens >= 3
+    with pytest.raises(openai.BadRequestError, match="best_of"):
+        complete(client, best_of=3, stream=True)

@@ -109,7 +109,7 @@ impl ResponsePart {
 }
 
 /// What a tool gave back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ResponseOutput {
     /// Text.

@@ -245,6 +245,15 @@ def test_several_answers(client):
     assert [choice.message.content for choice in answer.choices] == [COUNTED] * 2
 
 
+def test_how_likely_the_tokens_were(client):
+    answer = client.chat.completions.create(
+        model=MODEL, messages=COUNT, logprobs=True, top_logprobs=2
+    )
+    told = answer.choices[0].logprobs.content
+    assert b"".join(bytes(token.bytes) for token in told).decode() == COUNTED
+    assert all(len(token.top_logprobs) == 2 for token in told)
+
+
 # Troubleshooting
 
 

@@ -84,7 +84,7 @@ def test_a_stop_text_ends_the_answer(client):
     [
         ({"suffix": "the end"}, "unsupported_value", "model"),
         ({"suffix": "the end", "prompt": [1]}, "unsupported_parameter", "suffix"),
-        ({"best_of": 2, "stream": True}, "unsupported_parameter", "best_of"),
+        ({"best_of": 21}, "integer_above_max_value", "best_of"),
         ({"prompt": []}, "empty_array", "prompt"),
         ({"prompt": ""}, "invalid_value", "prompt"),
         ({"prompt": [99_999_999]}, "invalid_value", "prompt"),

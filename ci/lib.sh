@@ -9,3 +9,6 @@ target=$(mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-targe
 profile_dir() { if [ "$1" = dev ]; then echo debug; else echo "$1"; fi; }
 
 fail() { echo "$0: $*" >&2; exit 1; }
+
+# The newest version of the C library that a file for any processor asks for.
+glibc_of() { readelf --version-info --wide "$1" | grep -oE 'GLIBC_[0-9.]+' | cut -d_ -f2 | sort -V | tail -1; }

@@ -30,6 +30,7 @@ mod metrics;
 mod model_files;
 mod ollama;
 mod ollama_replay;
+mod packaging;
 mod refusals;
 mod regressions;
 mod reload;

@@ -271,6 +271,7 @@ impl ReadBody for CreateRequest {
                 modelfile: fields.text("modelfile")?,
                 template: fields.text("template")?,
                 license: license.transpose()?,
+                model_type: fields.text("model_type")?,
                 system: fields.text("system")?,
                 parameters: fields.raw("parameters").map(parsed).transpose()?,
                 messages: match fields.raw("messages") {

@@ -322,7 +322,7 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
     }
     let template = said(wire.template);
     if let Some(template) = &template {
-        template::check_template(&*state.texts, template)
+        template::check_template(|jinja| state.texts.check_template(jinja), template)
             .map_err(|error| bad(format!("template error: {error}")))?;
     }
     let licenses = match wire.license {
@@ -340,6 +340,7 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
         template,
         licenses: licenses.into_iter().filter(|license| !license.is_empty()).collect(),
         messages: messages.transpose()?,
+        model_type: said(wire.model_type),
         parameters: parameters(wire.parameters.as_ref())?,
     })
 }

@@ -117,6 +117,10 @@ pub struct CreateRequest {
     /// `num_ctx` is the context to load with. Others are kept and have no effect.
     #[oai(nullable)]
     pub parameters: Option<JsonObject>,
+    /// What the model is made for: `language`, `embed` or `reranker`. Default: as `from` says. Ollama
+    /// does not have this field.
+    #[oai(nullable)]
+    pub model_type: Option<String>,
     /// Turns that stand before every conversation.
     #[oai(nullable)]
     pub messages: Option<Vec<PresetMessage>>,

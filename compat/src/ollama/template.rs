@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use gtmpl::{Context, Template, Value};
-use rkllama_core::{Texts, is_jinja};
+use rkllama_core::is_jinja;
 
 /// Longest template, in bytes: ten times what published ones have.
 const TEMPLATE_BYTES_MAX: usize = 64 << 10;
@@ -140,13 +140,17 @@ fn write(
     template.render(&Context::from(data)).map_err(|error| words(&error.to_string()))
 }
 
-/// Whether a model's template can be used, in whichever language it is.
+/// Whether a model's template can be used, in whichever language it is; `jinja` says it of those in
+/// Jinja.
 ///
 /// # Errors
 /// In words, with the place of the fault.
-pub fn check_template(texts: &dyn Texts, source: &str) -> Result<(), String> {
+pub fn check_template(
+    jinja: impl FnOnce(&str) -> Result<(), String>,
+    source: &str,
+) -> Result<(), String> {
     if is_jinja(source) {
-        return texts.check_template(source);
+        return jinja(source);
     }
     render(source, &Variables { system: "s", prompt: "p", suffix: "" }).map(drop)
 }

@@ -83,6 +83,8 @@ pub struct Creation {
     pub licenses: Vec<String>,
     /// Turns before each conversation; `None` keeps its parent's.
     pub messages: Option<Vec<Message>>,
+    /// What it is made for, in the word that a Modelfile's `MODEL_TYPE` has; `None` keeps its parent's.
+    pub model_type: Option<String>,
     /// Parameters by Ollama's names, with their values as JSON text; others stay its parent's.
     pub parameters: Vec<(String, String)>,
 }

@@ -39,4 +39,5 @@ pub use config::{CrashBudget, EngineConfig, MemoryBudget, WorkerCommand};
 pub use engine::NpuEngine;
 pub use kv::SavedPromptsConfig;
 pub use pictures::Pictures;
+pub use rkllama_text::check_template;
 pub use runtimes::{Doubt, KvReuse, Learned, LoadOutcome, ModelHeader, RuntimeChoice, Runtimes};

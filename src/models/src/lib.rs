@@ -14,6 +14,7 @@ mod fingerprint;
 mod folder;
 mod generation_config;
 mod library;
+mod lock;
 mod make;
 mod manifest;
 mod modelfile;

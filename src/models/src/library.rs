@@ -18,8 +18,9 @@ use tokio::{sync, task::spawn_blocking};
 use crate::{
     blobs::Blobs,
     catalog::Catalog,
-    draft::clean_up,
+    draft::{clean_up, disk},
     folder::Folder,
+    lock,
     make::{self, TemplateCheck},
     pull::{self, Plan},
     store::Store,
@@ -88,16 +89,20 @@ impl Library {
     }
 
     /// Fetches what a model's folder lacks of the files about text, from `tokenizer`, else from the
-    /// repository that its Modelfile names. The names of what came.
+    /// repository that its Modelfile names, else from that of the short name which `name`, its own or
+    /// its weights', amounts to. A folder that is not there is made when
+    /// something comes. The names of what came.
     ///
     /// # Errors
     /// Where it lacks a tokenizer and none can be had.
     pub async fn complete(
         &self,
         folder: &Path,
+        name: &str,
         tokenizer: Option<&str>,
     ) -> Result<Vec<String>, StoreError> {
-        pull::complete(&self.inner.hub, folder, tokenizer).await
+        let catalog = &self.inner.sources.catalog;
+        pull::complete(&self.inner.hub, catalog, folder, name, tokenizer).await
     }
 }
 
@@ -112,7 +117,14 @@ impl Inner {
         let done = tokio::spawn(async move {
             let _alone = inner.changes.lock().await;
             let worker = Arc::clone(&inner);
-            spawn_blocking(move || work(&worker)).await
+            let done = spawn_blocking(move || {
+                let root = worker.store.root();
+                let _alone = lock::wait_for(root).map_err(|error| disk(root, &error))?;
+                // What other servers did.
+                worker.store.rescan();
+                work(&worker)
+            });
+            done.await
         });
         match done.await {
             Ok(Ok(done)) => done,
@@ -138,10 +150,19 @@ impl Inner {
         }
         let (inner, at) = (Arc::clone(self), place.clone());
         let transfer = Arc::new(Transfer::begin(move |report| async move {
+            let waits = || tracing::info!(folder = %at.display(), "another server fetches this");
+            let held = lock::wait_for_patiently(&at, waits).await;
+            let held = held.map_err(|error| disk(&at, &error))?;
+            inner.change(|inner| Ok(inner.store.rescan())).await?;
+            if let Some(model) = plan.is_there_already(&inner.store) {
+                return Ok(model);
+            }
             plan.fetch(&inner.hub, &inner.store, &at, &report).await?;
             report.writing();
             let install = move |inner: &Self| plan.install(&inner.store, at);
-            inner.change(install).await
+            let installed = inner.change(install).await;
+            drop(held);
+            installed
         }));
         transfers.insert(place, Arc::downgrade(&transfer));
         transfer
@@ -175,6 +196,7 @@ impl ModelStore for Library {
                 creation.from = make::from_of(&creation)?;
             }
             // Before gigabytes are fetched for nothing.
+            make::check_templates(&creation, &library.inner.check_template)?;
             make::folder_of(&library.inner.store, &creation.name)?;
             let mut base = None;
             if let Some(from) = &creation.from {

@@ -39,6 +39,21 @@ pub(crate) fn from_of(creation: &Creation) -> Result<Option<String>, StoreError>
     Ok(Some(from.display().to_string()))
 }
 
+/// Refuses templates that no prompt can be made with, whoever says them: before anything is fetched or
+/// written for the model.
+pub(crate) fn check_templates(
+    creation: &Creation,
+    check_template: &TemplateCheck,
+) -> Result<(), StoreError> {
+    let said = creation.modelfile.as_deref().map(said_in).transpose()?.unwrap_or_default();
+    let templates = [creation.template.as_ref(), said.template.as_ref()];
+    let templates = templates.into_iter().chain([said.presets.go_template.as_ref()]).flatten();
+    for template in templates.filter(|template| !template.trim().is_empty()) {
+        check_template(template).map_err(|error| refused(format!("template error: {error}")))?;
+    }
+    Ok(())
+}
+
 /// Says what is wrong with a template.
 pub type TemplateCheck = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
@@ -54,6 +69,7 @@ pub(crate) fn make(
     if base.is_none() && creation.files.is_empty() {
         return Err(refused("neither 'from' or 'files' was specified"));
     }
+    check_templates(creation, check_template)?;
     let mut settings = Settings::default();
     let draft = Draft::begin(store.root())?;
     let mut steps = Vec::new();
@@ -75,10 +91,6 @@ pub(crate) fn make(
     }
     if let Some(modelfile) = &creation.modelfile {
         let said = Settings { file: None, ..said_in(modelfile)? };
-        if let Some(template) = said.template.as_ref().or(said.presets.go_template.as_ref()) {
-            check_template(template)
-                .map_err(|error| refused(format!("template error: {error}")))?;
-        }
         let below = Settings { file: settings.file.take(), ..Settings::default() };
         settings = below.or(said).or(settings);
     }
@@ -219,6 +231,10 @@ fn change(settings: &mut Settings, creation: &Creation) -> Result<(), StoreError
         presets.messages.clone_from(messages);
     }
     presets.licenses.extend(creation.licenses.iter().cloned());
+    if let Some(word) = said(&creation.model_type) {
+        let kind = modelfile::kind_of(&word);
+        settings.kind = Some(kind.map_err(|reason| refused(format!("model_type: {reason}")))?);
+    }
     for (name, json) in &creation.parameters {
         parameter(settings, name, json)?;
     }

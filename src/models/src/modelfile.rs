@@ -163,12 +163,7 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
             Language::Go => settings.presets.go_template = Some(value.to_owned()),
         },
         "MODEL_TYPE" => {
-            settings.kind = Some(match &*value.to_ascii_lowercase() {
-                "language" => Kind::Chat,
-                "embed" => Kind::Embed,
-                "reranker" => Kind::Rerank,
-                _ => return Err(format!("{value:?} is none of language, embed, reranker")),
-            });
+            settings.kind = Some(kind_of(value)?);
         }
         "VISION_ENCODER_PATH" | "IMAGE_EMB_PATH" => {
             settings.vision.encoder = Some(check_inside(value)?);
@@ -187,6 +182,16 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
         },
     }
     Ok(())
+}
+
+/// What a model is made for, by the other servers' words.
+pub(crate) fn kind_of(value: &str) -> Result<Kind, String> {
+    match &*value.to_ascii_lowercase() {
+        "language" => Ok(Kind::Chat),
+        "embed" => Ok(Kind::Embed),
+        "reranker" => Ok(Kind::Rerank),
+        _ => Err(format!("{value:?} is none of language, embed, reranker")),
+    }
 }
 
 pub(crate) fn role_of(role: &str) -> Result<Role, String> {

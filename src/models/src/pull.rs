@@ -11,6 +11,7 @@ use rkllama_hub::{Hub, HubError, RemoteFile, Repository};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    catalog::Catalog,
     draft::{Draft, clean_up_older, disk},
     files::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WEIGHTS_EXTENSION},
     folder::{TOKENIZER, stated, text_file},
@@ -452,19 +453,28 @@ fn take_small(found: &mut Vec<Small>, repository: &Repository, beside: &str) {
 /// Fetches what a folder lacks of the files about text; their names.
 pub(crate) async fn complete(
     hub: &Hub,
+    catalog: &Catalog,
     folder: &Path,
+    name: &str,
     tokenizer: Option<&str>,
 ) -> Result<Vec<String>, StoreError> {
     let settings = stated(folder).map_err(|reason| StoreError::Refused { reason })?;
+    let short = names::simple_name(name);
+    let known = short.as_deref().and_then(|short| catalog.find(short));
+    let known = known.and_then(|known| known.tokenizer.clone());
     let others = tokenizer.map(str::to_owned).into_iter().chain(settings.base_repository);
-    let others: Vec<String> = others.collect();
+    let mut others: Vec<String> = others.collect();
+    if others.is_empty() {
+        others.extend(known);
+    }
     if text_file(folder, TOKENIZER).is_file() {
         return Ok(Vec::new());
     }
     if others.is_empty() {
         return Err(StoreError::Refused {
             reason: format!(
-                "{} has no {TOKENIZER}, and no Modelfile with HUGGINGFACE_PATH that says where to find it",
+                "{} has no {TOKENIZER}, and no Modelfile with HUGGINGFACE_PATH that says where to find it: \
+                 --tokenizer ORGANISATION/REPOSITORY does",
                 folder.display()
             ),
         });

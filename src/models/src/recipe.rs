@@ -12,7 +12,7 @@ mod print;
 use rkllama_core::Message;
 use serde_json::Value;
 
-use crate::modelfile::{Entry, begins_with_assignment, json_of, next_entry, role_of};
+use crate::modelfile::{Entry, begins_with_assignment, json_of, kind_of, next_entry, role_of};
 use commands::{Command, Commands};
 pub use files::{ModelFile, model_files};
 use options::Kind;
@@ -52,6 +52,8 @@ pub struct Recipe {
     pub adapters: Vec<String>,
     /// The repository that has the tokenizer. Ollama's dialect has no word for it.
     pub base_repository: Option<String>,
+    /// What the model is made for, in the other servers' words. Ollama's dialect has none for it.
+    pub model_type: Option<String>,
     /// What was read and counts for nothing, a line each.
     pub warnings: Vec<String>,
 }
@@ -143,6 +145,10 @@ impl Recipe {
             _ if value.is_empty() => {}
             "FROM" => self.from = value,
             "HUGGINGFACE_PATH" => self.base_repository = Some(value),
+            "MODEL_TYPE" => {
+                kind_of(&value)?;
+                self.model_type = Some(value);
+            }
             "SYSTEM" => self.system = Some(value),
             "TEMPLATE" => self.template = Some(value),
             "LICENSE" => self.licenses.push(value),

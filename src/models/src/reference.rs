@@ -1,5 +1,8 @@
 //! What people write when they want a model of the hub.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use rkllama_core::StoreError;
 
 use crate::{files::WEIGHTS_EXTENSION, names::without_hub, settings::check_inside};
@@ -47,7 +50,10 @@ pub(crate) fn parse(text: &str) -> Result<Option<Reference>, StoreError> {
     // Of an address; a file's name may hold both.
     let is_address = plain.len() < text.len();
     let address = plain.split(['?', '#']).next().filter(|_| is_address);
-    let plain = address.unwrap_or(plain).trim_end_matches('/');
+    // So browsers write addresses; elsewhere a percent sign is itself.
+    let decoded = address.map(percent_decoded).transpose();
+    let decoded = decoded.map_err(|()| refused("what stands behind a % is no UTF-8 text"))?;
+    let plain = decoded.as_deref().unwrap_or(plain).trim_end_matches('/');
     if plain.contains("://") {
         return Err(refused("only huggingface.co and hf.co are asked; HF_ENDPOINT names a mirror"));
     }
@@ -94,6 +100,10 @@ pub(crate) fn parse(text: &str) -> Result<Option<Reference>, StoreError> {
     }))
 }
 
+fn percent_decoded(text: &str) -> Result<Cow<'_, str>, ()> {
+    percent_decode_str(text).decode_utf8().map_err(|_| ())
+}
+
 /// Without the hub in front, in whatever case it is written.
 fn hub_stripped(text: &str) -> &str {
     let lower = text.to_ascii_lowercase();
@@ -129,6 +139,14 @@ mod tests {
         Some("s/a.rkllm"),
         None
     )]
+    #[case(
+        "https://huggingface.co/org/repo/resolve/main/my%20models/%C3%A9%23%3F%25.rkllm?download=true",
+        "org/repo",
+        Some("main"),
+        Some("my models/é#?%.rkllm"),
+        None
+    )]
+    #[case("org/repo/a%20b.rkllm", "org/repo", None, Some("a%20b.rkllm"), None)]
     #[case("org/repo:w8a8", "org/repo", None, None, Some("w8a8"))]
     #[case("org/repo:latest", "org/repo", None, None, None)]
     fn references_are_read(
@@ -157,6 +175,10 @@ mod tests {
     #[case::blank("o rg/repo")]
     #[case::nul("org/repo\0")]
     #[case::query("org/repo%2F..")]
+    #[case::hidden_parent("https://hf.co/org/repo/%2e%2e/%2E%2E/a.rkllm")]
+    #[case::hidden_slash("https://hf.co/org/repo/..%2Fa.rkllm")]
+    #[case::hidden_nul("https://hf.co/org/repo/a%00.rkllm")]
+    #[case::no_text("https://hf.co/org/repo/%ff.rkllm")]
     fn what_is_none_is_refused(#[case] text: &str) {
         assert!(matches!(parse(text), Err(StoreError::Name { .. })), "{text}");
     }

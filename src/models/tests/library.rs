@@ -977,6 +977,21 @@ async fn what_a_model_was_pulled_as_stays_its_own() {
     assert_eq!(library.model("base").presets.source, Some(source));
 }
 
+#[tokio::test]
+async fn what_a_model_is_made_for_can_be_said() {
+    let bench = Root::new().with_model("base").open();
+    let of =
+        |word: &str| Creation { model_type: Some(word.to_owned()), ..made_from("base", "made") };
+    bench.create(of("embed")).await.unwrap();
+    assert!(bench.model("made").pooling.is_some());
+    bench.create(of("Reranker")).await.unwrap();
+    let made = bench.model("made");
+    assert!(made.reranks && made.pooling.is_none());
+    let refused = bench.create(of("image")).await.unwrap_err().to_string();
+    assert_eq!(refused, "model_type: \"image\" is none of language, embed, reranker");
+    assert!(bench.model("made").reranks);
+}
+
 /// As scripts for older servers send it.
 #[tokio::test]
 async fn a_modelfile_in_the_request_says_what_the_request_does_not() {

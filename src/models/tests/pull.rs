@@ -174,7 +174,11 @@ impl Bench {
         let hub = HubConfig { endpoint: server.uri(), patience, ..HubConfig::default() };
         let catalog = Catalog::parse(catalog).unwrap();
         let sources = Sources { chip: chip.map(str::to_owned), hub, catalog };
-        let library = Library::new(Arc::clone(&store), sources, Box::new(|_| Ok(())));
+        let check = |template: &str| match template.contains("broken") {
+            true => Err("broken".to_owned()),
+            false => Ok(()),
+        };
+        let library = Library::new(Arc::clone(&store), sources, Box::new(check));
         let bench = Self { server, shelf, root, store, library };
         for (id, repo) in repos {
             bench.show(id, repo.clone());
@@ -827,6 +831,69 @@ async fn a_parent_that_is_not_there_is_pulled() {
     assert_eq!(bench.weights_asked().await, 1);
 }
 
+/// As another server over the same root would be.
+fn other_library(bench: &Bench) -> (Arc<Store>, Library) {
+    let store = Arc::new(Store::open(bench.root.path().to_owned(), Defaults::default()));
+    let hub = HubConfig { endpoint: bench.server.uri(), ..HubConfig::default() };
+    let sources = Sources { chip: None, hub, catalog: Catalog::default() };
+    (Arc::clone(&store), Library::new(store, sources, Box::new(|_| Ok(()))))
+}
+
+#[tokio::test]
+async fn servers_with_one_root_share_a_download() {
+    let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]))]).await;
+    let (store, other) = other_library(&bench);
+    let pull = || Pull { source: "org/repo".to_owned(), ..Pull::default() };
+    let (ours, theirs) = tokio::join!(end(bench.library.pull(pull())), end(other.pull(pull())));
+    assert_eq!((ours.as_deref(), theirs.as_deref()), (Ok("repo"), Ok("repo")));
+    assert_eq!(bench.weights_asked().await, 1);
+    assert_eq!((bench.ids(), store.list().len()), (vec!["repo".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn servers_with_one_root_change_it_one_after_the_other() {
+    let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]))]).await;
+    bench.pull("org/repo").await.unwrap();
+    let (store, other) = other_library(&bench);
+    let named =
+        |name: String| Creation { name, from: Some("repo".to_owned()), ..Creation::default() };
+    // While another server is at it, this one waits.
+    let theirs = fs::File::open(bench.root.path()).unwrap();
+    theirs.lock().unwrap();
+    let making = tokio::spawn(end(bench.library.create(named("made".to_owned()))));
+    let waits = tokio::time::timeout(Duration::from_millis(300), async {
+        while !bench.root.path().join("made").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waits.await.is_err(), "it did not wait");
+    drop(theirs);
+    assert_eq!(making.await.unwrap().as_deref(), Ok("made"));
+    // What the other one did is seen before anything is done.
+    let model = bench.model("made");
+    bench.library.delete(model).await.unwrap();
+    assert!(store.list().iter().any(|model| model.id == "made"));
+    let copied = other.copy(store.resolve("made").unwrap(), "copy".to_owned()).await;
+    assert!(matches!(copied, Err(StoreError::Model(_))), "{copied:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_a_template_that_cannot_be_used() {
+    let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]))]).await;
+    let of_request = Creation { template: Some("{{ broken".to_owned()), ..Creation::default() };
+    let text = "FROM org/repo\nTEMPLATE {{ broken";
+    let of_file = Creation { modelfile: Some(text.to_owned()), ..Creation::default() };
+    for creation in [of_request, of_file] {
+        let from = Some("org/repo".to_owned());
+        let creation = Creation { name: "made".to_owned(), from, ..creation };
+        let made = end(bench.library.create(creation)).await;
+        let refused = matches!(&made, Err(StoreError::Refused { reason }) if reason.starts_with("template error: "));
+        assert!(refused, "{made:?}");
+    }
+    assert_eq!(bench.asked().await, [""; 0]);
+    assert_eq!(fs::read_dir(bench.root.path()).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn a_model_with_a_name_that_is_none_is_not_pulled_for() {
     let bench = Bench::new(None, &[("org/repo", Repo::of(&["x.rkllm"]))]).await;
@@ -1048,7 +1115,7 @@ async fn a_folder_without_a_tokenizer_is_completed(
     bench.write("m/x.rkllm", "w");
     bench.write("m/Modelfile", modelfile);
     bench.write("m/chat_template.jinja", "mine");
-    let came = bench.library.complete(&bench.at("m"), asked).await.unwrap();
+    let came = bench.library.complete(&bench.at("m"), "m", asked).await.unwrap();
     assert_eq!(came, ["tokenizer.json"]);
     assert_eq!(bench.read("m/tokenizer.json"), tokenizer);
     assert_eq!(bench.read("m/chat_template.jinja"), "mine");
@@ -1056,7 +1123,7 @@ async fn a_folder_without_a_tokenizer_is_completed(
     bench.store.rescan();
     assert_eq!(bench.model("m").state, ModelState::Ready);
     let asked = bench.asked().await.len();
-    assert_eq!(bench.library.complete(&bench.at("m"), None).await.as_deref(), Ok(&[][..]));
+    assert_eq!(bench.library.complete(&bench.at("m"), "m", None).await.as_deref(), Ok(&[][..]));
     assert_eq!(bench.asked().await.len(), asked, "nothing is missing");
 }
 
@@ -1064,12 +1131,12 @@ async fn a_folder_without_a_tokenizer_is_completed(
 async fn a_folder_that_says_nothing_of_its_tokenizer_cannot_be_completed() {
     let bench = Bench::new(None, &[("maker/bare", Repo::new())]).await;
     bench.write("m/x.rkllm", "w");
-    let completed = bench.library.complete(&bench.at("m"), None).await;
+    let completed = bench.library.complete(&bench.at("m"), "m", None).await;
     assert!(
         matches!(&completed, Err(StoreError::Refused { reason }) if reason.contains("HUGGINGFACE_PATH"))
     );
     for nowhere in ["maker/bare", "maker/none", "../m"] {
-        let completed = bench.library.complete(&bench.at("m"), Some(nowhere)).await;
+        let completed = bench.library.complete(&bench.at("m"), "m", Some(nowhere)).await;
         assert!(matches!(completed, Err(StoreError::Absent { .. })), "{nowhere}: {completed:?}");
     }
     assert_eq!(bench.names("m"), ["x.rkllm"]);

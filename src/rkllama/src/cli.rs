@@ -305,10 +305,13 @@ pub(crate) struct AdoptArgs {
     /// Our folder, with one folder per model, as for serve
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
-    /// Fetch missing tokenizers from the repositories that the Modelfiles name; they are put beside the
-    /// weights
+    /// Fetch missing tokenizers from the repositories that the Modelfiles name, else from those of
+    /// short names; they are put beside the weights, those of loose files into our folder
     #[arg(long)]
     pub(crate) fetch: bool,
+    /// The repository to fetch tokenizers from, where neither a Modelfile nor a short name tells
+    #[arg(long, value_name = "REPO", requires = "fetch")]
+    pub(crate) tokenizer: Option<String>,
     /// Configuration file, as for serve
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -9,7 +9,7 @@ use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rkllama_core::{Engine, Texts};
+use rkllama_core::Engine;
 use rkllama_engine::NpuEngine;
 use rkllama_http::{BrowserRules, Browsers, Intake, Keys, Metrics};
 use rkllama_models::{Defaults, Library, Store, TemplateCheck};
@@ -145,7 +145,7 @@ async fn serve(
         engine: Arc::new(engine.clone()),
         texts: Arc::new(engine.clone()),
         models: models.clone(),
-        store: Arc::new(Library::new(models.clone(), sources, template_check(engine.clone()))),
+        store: Arc::new(Library::new(models.clone(), sources, template_check())),
         fallback: fallback.clone(),
         intake: intake.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -269,6 +269,8 @@ async fn reload_on(mut wish: watch::Receiver<()>, reload: Reload) {
 }
 
 /// What templates of new models must stand, in either language.
-fn template_check(texts: impl Texts) -> TemplateCheck {
-    Box::new(move |template| rkllama_compat::ollama::check_template(&texts, template))
+fn template_check() -> TemplateCheck {
+    Box::new(|template| {
+        rkllama_compat::ollama::check_template(rkllama_engine::check_template, template)
+    })
 }

@@ -155,7 +155,7 @@ fn models_of_another_folder_are_linked_and_left_alone() {
     assert_eq!(
         printed(&others.adopt(&[])),
         "bare: linked; the tokenizer is missing (--fetch looks for it)\n\
-         loose.rkllm: linked; the tokenizer is missing\n\
+         loose.rkllm: linked; the tokenizer is missing (--fetch looks for it)\n\
          taken: name is taken\n\
          whole: linked\n"
     );
@@ -185,21 +185,38 @@ fn missing_tokenizers_are_fetched_on_request() {
     let others = Others::new();
     fs::write(others.path("config.toml"), hub.config()).unwrap();
     let before = tree(&others.path("theirs"));
-    let told = printed(&others.adopt(&["--fetch"]));
+    let told = printed(&others.adopt(&["--fetch", "--tokenizer", "org/base"]));
     assert!(told.starts_with("bare: linked; fetched tokenizer.json\n"), "{told}");
     assert_eq!(fs::read(others.path("theirs/bare/tokenizer.json")).unwrap(), tokenizer);
+    // A loose file has no folder of theirs: what belongs to it lies in ours, where the server looks.
+    assert!(told.contains("\nloose.rkllm: linked; fetched tokenizer.json\n"), "{told}");
+    assert_eq!(fs::read(others.path("ours/loose/tokenizer.json")).unwrap(), tokenizer);
     let after = tree(&others.path("theirs"));
     let touched = |path: &&PathBuf| before.get(*path) != after.get(*path);
     let touched: Vec<&PathBuf> = after.keys().filter(touched).collect();
     let (folder, file) = (others.path("theirs/bare"), others.path("theirs/bare/tokenizer.json"));
     assert_eq!(touched, [&folder, &file]);
 
+    // A file whose name amounts to a short name has its makers' tokenizer.
+    let others = Others::new();
+    let hub = Hub::of(&[
+        ("org/base", "tokenizer.json", &tokenizer),
+        ("Qwen/Qwen3-1.7B", "tokenizer.json", &tokenizer),
+    ]);
+    fs::write(others.path("config.toml"), hub.config()).unwrap();
+    let named = "Qwen3-1.7B-rk3588-w8a8.rkllm";
+    fs::rename(others.path("theirs/loose.rkllm"), others.path("theirs").join(named)).unwrap();
+    let told = printed(&others.adopt(&["--fetch"]));
+    assert!(told.contains(&format!("{named}: linked; fetched tokenizer.json\n")), "{told}");
+
     // What cannot be fetched is said, and fails, and keeps the others from nothing.
     let others = Others::new();
     let nobody = Hub::of(&[]);
     fs::write(others.path("config.toml"), nobody.config()).unwrap();
     let output = others.adopt(&["--fetch"]);
-    assert!(complaint(&output).contains("bare"), "{output:?}");
+    let complained = complaint(&output);
+    assert!(complained.contains("bare") && complained.contains("loose.rkllm"), "{output:?}");
+    assert!(complained.contains("--tokenizer"), "{complained}");
     assert!(text(&output.stdout).contains("whole: linked\n"), "{output:?}");
 }
 

@@ -113,6 +113,39 @@ fn a_model_is_made_of_another_one() {
     assert!(modelfile.contains("MESSAGE user Hi\nMESSAGE assistant Arr?"), "{modelfile}");
 }
 
+#[test]
+fn what_was_made_is_told_by_its_id() {
+    let server = server();
+    let modelfile = server.dir().join("Modelfile");
+    fs::write(&modelfile, "FROM=demo\nMODEL_TYPE=embed\n").unwrap();
+    let file = modelfile.to_str().unwrap();
+    let made = run(&server, &["create", "vectors:latest", "-f", file]);
+    assert!(printed(&made).ends_with("created 'vectors'\n"), "{made:?}");
+    let shown = printed(&run(&server, &["show", "vectors", "--json"]));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["capabilities"], serde_json::json!(["embedding"]));
+    fs::write(&modelfile, "FROM=demo\nMODEL_TYPE=image\n").unwrap();
+    let refused = complaint(&run(&server, &["create", "n", "-f", file]));
+    assert!(refused.contains("MODEL_TYPE") && refused.contains("image"), "{refused}");
+}
+
+#[test]
+fn a_template_that_cannot_be_used_is_refused_before_anything_is_sent() {
+    let server = server();
+    for template in ["{{ if .Prompt }}", "{% for m in messages %}"] {
+        let folder = folder(&server, &format!("FROM .\nTEMPLATE \"\"\"{template}\"\"\"\n"));
+        let output = crate::cli_support::client(&server, &["create", "mine"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let refused = complaint(&output);
+        assert!(refused.contains("template error"), "{refused}");
+        assert!(!text(&output.stdout).contains("reading "), "{output:?}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(names(&server), ["demo"]);
+}
+
 /// A folder of a model beside the server, with its tokenizer below it and this Modelfile.
 fn folder(server: &Server, modelfile: &str) -> std::path::PathBuf {
     let parent = server.dir().join("elsewhere");

@@ -33,6 +33,9 @@ impl Recipe {
         if self.base_repository.is_some() {
             return Err("Ollama's dialect has no HUGGINGFACE_PATH".to_owned());
         }
+        if self.model_type.is_some() {
+            return Err("Ollama's dialect has no MODEL_TYPE".to_owned());
+        }
         let mut lines = self.lines_of_both();
         for (name, value) in &self.parameters {
             for value in each(value) {
@@ -54,6 +57,7 @@ impl Recipe {
         lines.extend(
             self.base_repository.iter().map(|it| ("HUGGINGFACE_PATH".to_owned(), it.clone())),
         );
+        lines.extend(self.model_type.iter().map(|it| ("MODEL_TYPE".to_owned(), it.clone())));
         for (name, value) in &self.parameters {
             let key = KEYS.into_iter().find(|(_, known)| known == name);
             let (key, _) =

@@ -135,6 +135,8 @@ fn what_a_dialect_cannot_say_is_named() {
     assert!(stop.print(Dialect::Rkllama).unwrap_err().contains("\"stop\""));
     let base = of(|it| it.base_repository = Some("org/repo".to_owned()));
     assert!(base.print(Dialect::Ollama).unwrap_err().contains("HUGGINGFACE_PATH"));
+    let kind = of(|it| it.model_type = Some("embed".to_owned()));
+    assert!(kind.print(Dialect::Ollama).unwrap_err().contains("MODEL_TYPE"));
     let tail = of(|it| it.system = Some("a\n\"\"\"\nb".to_owned()));
     assert_eq!(tail.print(Dialect::Ollama).unwrap_err(), "the value of SYSTEM cannot be written");
 }
@@ -204,9 +206,11 @@ proptest! {
         recipe in recipe(),
         parameters in common(),
         base in proptest::option::of(value()),
+        kind in proptest::option::of(proptest::sample::select(vec!["language", "embed", "Reranker"])),
     ) {
         let messages = Vec::new();
-        let recipe = Recipe { messages, parameters, base_repository: base, ..recipe };
+        let model_type = kind.map(str::to_owned);
+        let recipe = Recipe { messages, parameters, base_repository: base, model_type, ..recipe };
         if let Ok(text) = recipe.print(Dialect::Rkllama) {
             prop_assert_eq!(Recipe::parse(&text), Ok(recipe), "{}", text);
         }

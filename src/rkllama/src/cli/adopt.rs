@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rkllama_core::StoreError;
 use rkllama_models::{Library, Store};
 
 use super::{AdoptArgs, complain, print};
@@ -22,7 +23,7 @@ const TOKENIZER: &str = "tokenizer.json";
 struct Found {
     name: String,
     path: PathBuf,
-    /// Where its tokenizer belongs; a loose file without a folder beside it has no such place.
+    /// Where its tokenizer belongs. Beside a loose file this is no folder of theirs, but may be of ours.
     folder: Option<PathBuf>,
 }
 
@@ -58,15 +59,16 @@ pub(crate) fn adopt(args: &AdoptArgs) -> anyhow::Result<ExitCode> {
     if fs::canonicalize(root).is_ok_and(|root| root == dir) {
         bail!("{shown} is the folder of models itself");
     }
-    let completer = args.fetch.then(|| Completer::new(&config)).transpose()?;
+    let completer = args.fetch.then(|| Completer::new(args, &config)).transpose()?;
     let mut has_failed = false;
     for model in &found {
         let outcome = link(model, root)?;
-        let lacks = outcome != Outcome::Taken && lacks_tokenizer(model);
+        let folder = model.folder.clone().unwrap_or_else(|| own_folder(model, root));
+        let lacks = outcome != Outcome::Taken && lacks_tokenizer(&folder);
         let mut line = format!("{}: {}", model.name, outcome.words());
-        match (&completer, &model.folder) {
+        match &completer {
             _ if !lacks => {}
-            (Some(completer), Some(folder)) => match completer.complete(folder) {
+            Some(completer) => match completer.complete(model, &folder) {
                 Ok(names) => line.push_str(&format!("; fetched {}", names.join(", "))),
                 Err(error) => {
                     line.push_str("; the tokenizer is missing");
@@ -74,8 +76,7 @@ pub(crate) fn adopt(args: &AdoptArgs) -> anyhow::Result<ExitCode> {
                     has_failed = true;
                 }
             },
-            (_, Some(_)) => line.push_str("; the tokenizer is missing (--fetch looks for it)"),
-            (_, None) => line.push_str("; the tokenizer is missing"),
+            None => line.push_str("; the tokenizer is missing (--fetch looks for it)"),
         }
         print(&line)?;
     }
@@ -116,11 +117,13 @@ fn holds_weights(folder: &Path) -> bool {
     entries.map(|entry| entry.path()).any(|path| is_weights(&path))
 }
 
-fn lacks_tokenizer(model: &Found) -> bool {
-    let has = |folder: &PathBuf| {
-        folder.join(TOKENIZER).is_file() || folder.join("tokenizer").join(TOKENIZER).is_file()
-    };
-    !model.folder.as_ref().is_some_and(has)
+fn lacks_tokenizer(folder: &Path) -> bool {
+    !folder.join(TOKENIZER).is_file() && !folder.join("tokenizer").join(TOKENIZER).is_file()
+}
+
+/// Where the server looks for what belongs to a loose file: the folder beside the link to it.
+fn own_folder(model: &Found, root: &Path) -> PathBuf {
+    root.join(&model.name).with_extension("")
 }
 
 fn link(model: &Found, root: &Path) -> anyhow::Result<Outcome> {
@@ -140,22 +143,31 @@ fn link(model: &Found, root: &Path) -> anyhow::Result<Outcome> {
 /// Fetches tokenizers.
 struct Completer {
     library: Library,
+    tokenizer: Option<String>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Completer {
-    fn new(config: &Config) -> anyhow::Result<Self> {
+    fn new(args: &AdoptArgs, config: &Config) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start threads")?;
         let store = Arc::new(Store::open(config.models.clone(), serve::defaults(config)));
         // It makes no models of templates.
         let library = Library::new(store, hub::sources(config)?, Box::new(|_| Ok(())));
-        Ok(Self { library, runtime })
+        Ok(Self { library, tokenizer: args.tokenizer.clone(), runtime })
     }
 
     /// The names of what came.
-    fn complete(&self, folder: &Path) -> anyhow::Result<Vec<String>> {
-        Ok(self.runtime.block_on(self.library.complete(folder, None))?)
+    fn complete(&self, model: &Found, folder: &Path) -> anyhow::Result<Vec<String>> {
+        let fetch = |repository| self.library.complete(folder, &model.name, repository);
+        let fetched = self.runtime.block_on(fetch(None));
+        match &self.tokenizer {
+            // Nothing says where it is.
+            Some(other) if matches!(fetched, Err(StoreError::Refused { .. })) => {
+                Ok(self.runtime.block_on(fetch(Some(other)))?)
+            }
+            _ => Ok(fetched?),
+        }
     }
 }
 
@@ -185,7 +197,12 @@ mod tests {
         let found = models_in(dir.path()).unwrap();
         let names: Vec<&str> = found.iter().map(|model| model.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "b.rkllm", "c.rkllm"]);
-        let lacking: Vec<bool> = found.iter().map(lacks_tokenizer).collect();
+        let folders: Vec<PathBuf> = found
+            .into_iter()
+            .map(|it| it.folder.clone().unwrap_or_else(|| own_folder(&it, Path::new("/ours"))))
+            .collect();
+        assert_eq!(folders[3], Path::new("/ours/c"));
+        let lacking: Vec<bool> = folders.iter().map(|it| lacks_tokenizer(it)).collect();
         assert_eq!(lacking, [true, false, false, true]);
     }
 }

@@ -14,6 +14,7 @@ use reqwest::{
     Body,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
+use rkllama_compat::ollama::check_template;
 use rkllama_core::{Digest, Message};
 use rkllama_models::{ModelFile, Recipe, model_files};
 use serde_json::{Map, Value, json};
@@ -41,6 +42,11 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<()> {
     let bytes = fs::read(&args.file).with_context(|| format!("{shown}"))?;
     let recipe = Recipe::parse_bytes(&bytes);
     let recipe = recipe.map_err(anyhow::Error::msg).with_context(|| format!("{shown}"))?;
+    if let Some(template) = &recipe.template {
+        // Before gigabytes are sent for nothing.
+        let checked = check_template(rkllama_engine::check_template, template);
+        checked.map_err(anyhow::Error::msg).with_context(|| format!("{shown}: template error"))?;
+    }
     for warning in &recipe.warnings {
         writeln!(io::stderr(), "{warning}")?;
     }
@@ -65,7 +71,8 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<()> {
         let mut progress = Progress::new();
         let mut lines = Lines::of(answer);
         hear_all(&mut lines, |line, _| progress.hear(line)).await?;
-        cli::print(&format!("created '{}'", args.name))
+        let known = client.id_of(&args.name).await;
+        cli::print(&format!("created '{}'", known.as_deref().unwrap_or(&args.name)))
     })
 }
 
@@ -104,6 +111,7 @@ fn request(name: &str, recipe: &Recipe) -> Map<String, Value> {
     say("system", recipe.system.clone().map(Value::from));
     say("template", recipe.template.clone().map(Value::from));
     say("license", (!recipe.licenses.is_empty()).then(|| json!(recipe.licenses)));
+    say("model_type", recipe.model_type.clone().map(Value::from));
     say("messages", (!messages.is_empty()).then(|| messages.into()));
     say("parameters", (!parameters.is_empty()).then(|| parameters.into()));
     request

@@ -79,7 +79,7 @@ async fn creating() {
             "messages": [{"role": "USER", "content": "Hi"}], "template": "{{ .Prompt }}",
         }),
         json!({"name": "user/m:1", "files": {"model.rkllm": digest('1')}, "stream": false}),
-        json!({"model": "far", "from": "hf.co/org/repo/model.rkllm", "license": "MIT", "stream": false}),
+        json!({"model": "far", "from": "hf.co/org/repo/model.rkllm", "license": "MIT", "model_type": "embed", "stream": false}),
         json!({"model": "m"}),
         json!({"model": "m", "files": {}}),
         json!({"model": "a b", "from": "able"}),

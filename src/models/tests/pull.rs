@@ -869,6 +869,7 @@ async fn servers_with_one_root_change_it_one_after_the_other() {
     assert!(waits.await.is_err(), "it did not wait");
     drop(theirs);
     assert_eq!(making.await.unwrap().as_deref(), Ok("made"));
+    store.rescan();
     // What the other one did is seen before anything is done.
     let model = bench.model("made");
     bench.library.delete(model).await.unwrap();

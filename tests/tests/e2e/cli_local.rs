@@ -214,7 +214,8 @@ fn missing_tokenizers_are_fetched_on_request() {
     let nobody = Hub::of(&[]);
     fs::write(others.path("config.toml"), nobody.config()).unwrap();
     let output = others.adopt(&["--fetch"]);
-    let complained = complaint(&output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let complained = text(&output.stderr);
     assert!(complained.contains("bare") && complained.contains("loose.rkllm"), "{output:?}");
     assert!(complained.contains("--tokenizer"), "{complained}");
     assert!(text(&output.stdout).contains("whole: linked\n"), "{output:?}");

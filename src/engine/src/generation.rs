@@ -122,17 +122,8 @@ pub(crate) fn start(engine: Arc<Inner>, mut request: Request) -> Generation {
             let (codec, prompt) = (&*codec, &*kept_prompt);
             let scored =
                 Scored { request: &request, wanted, codec, prompt, transcript: &transcript };
-            match logprobs::tell(&engine, scored).await {
-                Ok(told) => finished.logprobs = told,
-                // The answer is complete and of use without them.
-                Err(error) => {
-                    tracing::warn!(
-                        model = request.model.id,
-                        %error,
-                        "the probabilities of an answer's tokens cannot be told"
-                    );
-                }
-            }
+            // Who asked for them is told why there are none, instead of an answer that hides it.
+            finished.logprobs = logprobs::tell(&engine, scored).await?;
         }
         yield Event::Finished(finished);
     })

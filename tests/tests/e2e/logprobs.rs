@@ -1,8 +1,10 @@
 //! Probabilities of tokens on the real executable: on every API, of answers and of prompts.
 
 use reqwest::{Client, Response, StatusCode};
-use rkllama_tests::{ModelDir, Server, ServerSetup};
+use rkllama_tests::{ModelDir, Server, ServerSetup, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 fn demo(version: &str) -> ServerSetup {
     let model = ModelDir::demo("demo").toolkit("1.2.1");
@@ -232,4 +234,55 @@ async fn what_cannot_be_told_is_null_and_named() {
     assert_eq!(answer.headers()["x-rkllama-ignored"], "logprobs");
     let runs = short.trace().args("rkllm_run");
     assert!(runs.iter().all(|run| run["mode"] != "Logits"), "{runs:?}");
+}
+
+/// A request of which the answer is complete and is being read once more.
+async fn being_scored(server: &Server, path: &str, body: Value) -> JoinHandle<Response> {
+    let request = Client::new().post(format!("{}{path}", server.url)).json(&body);
+    let request = tokio::spawn(async { request.send().await.unwrap() });
+    let is_scored = || {
+        let runs = server.trace().args("rkllm_run");
+        (runs.last()?["mode"] == "Logits").then_some(())
+    };
+    eventually("the answer is read once more", is_scored).await;
+    request
+}
+
+/// Probabilities that were lost are an error of the server: not null without a word, and not the
+/// client's fault.
+#[tokio::test]
+async fn a_worker_that_dies_over_them_is_told() {
+    let bodies = [
+        ("/v1/chat/completions", chat(json!({"logprobs": true, "max_tokens": 3}))),
+        (
+            "/v1/completions",
+            json!({"model": "demo", "prompt": "Hi", "max_tokens": 3, "best_of": 2}),
+        ),
+    ];
+    for (path, body) in bodies {
+        let server = demo("1.3.0").in_real_time("[latency]\nprefill_ms = 1000\n").start();
+        let request = being_scored(&server, path, body).await;
+        let pid = Pid::from_raw(server.trace().workers()[0].try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        let response = request.await.unwrap();
+        let status = response.status();
+        let body = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+        assert!(body.contains("SIGKILL"), "{body}");
+        let again = chat(json!({"logprobs": true, "max_tokens": 3}));
+        let again = asked(&server, "/v1/chat/completions", again).await;
+        assert_ne!(again["choices"][0]["logprobs"], Value::Null, "{again}");
+    }
+}
+
+/// A client that leaves while its answer is read once more: no further answer is made for it.
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_scoring() {
+    let server = demo("1.3.0").in_real_time("[latency]\nprefill_ms = 1500\n").start();
+    let body = json!({"model": "demo", "prompt": "Hi", "max_tokens": 3, "best_of": 5});
+    being_scored(&server, "/v1/completions", body).await.abort();
+    let answer = asked(&server, "/v1/chat/completions", chat(json!({"max_tokens": 1}))).await;
+    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    let runs = server.trace().calls("rkllm_run");
+    assert_eq!(runs, 3, "the answer, its scoring and the next client's");
 }

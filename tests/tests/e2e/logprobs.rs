@@ -262,7 +262,8 @@ async fn a_worker_that_dies_over_them_is_told() {
     for (path, body) in bodies {
         let server = demo("1.3.0").in_real_time("[latency]\nprefill_ms = 1000\n").start();
         let request = being_scored(&server, path, body).await;
-        let pid = Pid::from_raw(server.trace().workers()[0].try_into().unwrap()).unwrap();
+        let pid =
+            Pid::from_raw((*server.trace().workers().last().unwrap()).try_into().unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         let response = request.await.unwrap();
         let status = response.status();

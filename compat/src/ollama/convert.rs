@@ -544,7 +544,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
-            reranks: false,
+            reranks: None,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: rkllama_core::ModelState::Ready,

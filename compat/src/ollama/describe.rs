@@ -271,7 +271,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
-            reranks: false,
+            reranks: None,
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,

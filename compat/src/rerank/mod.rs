@@ -126,7 +126,7 @@ impl RerankApi {
     fn model(&self, name: Option<&str>) -> Result<Arc<Model>, ApiError> {
         let found = self.state.fallback.for_reranking(name, &*self.state.models);
         let model = found.map_err(llama_server::unresolved)?;
-        if model.reranks {
+        if model.reranks.is_some() {
             return Ok(model);
         }
         Err(llama_server::not_supported(&format!(
@@ -326,7 +326,7 @@ impl RerankApi {
         let model = found.map_err(llama_server::unresolved)?;
         let pairs = pairs(body.0)?;
         let found = match (model.reranks, model.pooling) {
-            (false, Some(_)) => self.cosines(&model, pairs, caller.0).await,
+            (None, Some(_)) => self.cosines(&model, pairs, caller.0).await,
             _ => {
                 let model = self.model(Some(&model.id))?;
                 self.answers(&model, pairs, caller.0).await
@@ -357,7 +357,7 @@ impl RerankApi {
         client: Arc<str>,
     ) -> Result<LegacyRanking, ApiError> {
         let model = ollama::model_of(&self.state, wire.model)?;
-        if !model.reranks {
+        if model.reranks.is_none() {
             return Err(ollama::bad(format!(
                 "model '{}' is no reranker; if it is one, its rkllama.toml has to say `type = \"rerank\"`",
                 model.id

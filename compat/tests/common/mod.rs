@@ -292,7 +292,7 @@ fn model(id: &str, created_s: u64) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
-        reranks: false,
+        reranks: None,
         query_instruction: None,
         vision: None,
         presets: rkllama_core::Presets::default(),
@@ -310,7 +310,8 @@ pub(crate) fn app(world: &Arc<World>) -> TestClient<impl Endpoint<Output = Respo
     let bert = Model { pooling: Some(Pooling::Last), ..model("bert", 1_700_000_000) };
     let reason = "tokenizer.json is missing".to_owned();
     let broken = Model { state: ModelState::Incomplete(reason), ..model("broken", 1_600_000_000) };
-    let ranker = Model { reranks: true, ..model("ranker", 1_500_000_000) };
+    let ranker =
+        Model { reranks: Some(rkllama_core::RerankFrame::Qwen3), ..model("ranker", 1_500_000_000) };
     let vision = world.sees.then(|| Vision {
         encoder: "/nowhere/tiny.rknn".into(),
         encoder_bytes: 1,

@@ -210,7 +210,7 @@ fn model(id: &str, created_s: u64) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
-        reranks: false,
+        reranks: None,
         query_instruction: None,
         vision: None,
         presets: rkllama_core::Presets::default(),

@@ -301,7 +301,7 @@ pub(crate) fn model(id: &str) -> Model {
         tokens_max: Some(512),
         runtime: None,
         pooling: None,
-        reranks: false,
+        reranks: None,
         query_instruction: None,
         vision: None,
         presets: rkllama_core::Presets::default(),

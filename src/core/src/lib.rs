@@ -41,7 +41,7 @@ pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
 pub use pointing::{PointRequest, Pointed};
 pub use presets::{Presets, Source, is_jinja};
 pub use request::{Chat, Format, Infill, Prompt, Request};
-pub use rerank::{Relevance, RerankRequest};
+pub use rerank::{Relevance, RerankFrame, RerankRequest};
 pub use sampling::Sampling;
 pub use store::{
     Creation, Digest, InvalidDigest, ModelStore, Pull, Step, Steps, StoreError, Storing, Upload,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{ImageTags, ModelError, Pooling, Presets, Sampling, Vision};
+use crate::{ImageTags, ModelError, Pooling, Presets, RerankFrame, Sampling, Vision};
 
 /// A model on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +27,8 @@ pub struct Model {
     pub runtime: Option<String>,
     /// How it makes a vector of a text, where its manifest says that it is made for that.
     pub pooling: Option<Pooling>,
-    /// Whether it is made to compare documents with queries.
-    pub reranks: bool,
+    /// What it is given to read, if it is made to compare documents with queries.
+    pub reranks: Option<RerankFrame>,
     /// What stands in front of a text that is to be read as a query, where its manifest says it.
     pub query_instruction: Option<String>,
     /// How it sees, if it does.

@@ -22,6 +22,17 @@ pub struct RerankRequest {
     pub client: Arc<str>,
 }
 
+/// What a reranker is given to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RerankFrame {
+    /// Instruction, query and document as a question, in the words of Qwen3-Reranker's makers.
+    #[default]
+    Qwen3,
+    /// Instruction, query and document alone, the last two indented by eight blanks: what old RKLLama
+    /// servers gave, for scores like theirs.
+    Bare,
+}
+
 /// How well a document answers a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Relevance {

@@ -233,7 +233,7 @@ mod tests {
             tokens_max: None,
             runtime: None,
             pooling: None,
-            reranks: false,
+            reranks: None,
             query_instruction: None,
             vision: None,
             presets: rkllama_core::Presets::default(),

@@ -4,7 +4,9 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use rkllama_core::{EngineError, Model, ModelError, Relevance, Relevances, RerankRequest};
+use rkllama_core::{
+    EngineError, Model, ModelError, Relevance, Relevances, RerankFrame, RerankRequest,
+};
 use rkllama_text::{Codec, Encoded, TextError};
 use tokio::task::spawn_blocking;
 
@@ -24,6 +26,8 @@ const BEHIND: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n
 /// What it means to answer a query, where nobody says it.
 const INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
+/// Blanks before query and document in the bare frame.
+const BARE_INDENT: &str = "        ";
 /// The two answers.
 const YES: &str = "yes";
 const NO: &str = "no";
@@ -104,9 +108,10 @@ async fn encode_all(engine: &Inner, request: &mut RerankRequest) -> Result<Texts
     let encoded = spawn_blocking(move || {
         // Given back when the work is over, not when its client has gone.
         let _permit = permit;
-        let frame = Frame::of(&codec, &of)?;
+        let kind = of.reranks.unwrap_or_default();
+        let frame = Frame::of(&codec, &of, kind)?;
         let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let head = head(instruction.as_deref().unwrap_or(INSTRUCTION), &query);
+        let head = head(kind, instruction.as_deref().unwrap_or(INSTRUCTION), &query);
         let head_tokens = codec.encode_document_beginning(&head, false, room);
         let head_tokens = head_tokens.map_err(|error| error.of_model(&of.id))?.len();
         let room = room.saturating_sub(frame.before.len() + frame.behind.len());
@@ -120,6 +125,7 @@ async fn encode_all(engine: &Inner, request: &mut RerankRequest) -> Result<Texts
             });
         }
         let prompt = |document: String| {
+            let document = document_in(kind, document);
             let body = codec.encode_document_beginning(&[&*head, &document].concat(), false, room);
             let body = body.map_err(|error| error.of_model(&of.id))?;
             Ok([&*frame.before, &*body, &*frame.behind].concat())
@@ -134,8 +140,23 @@ async fn encode_all(engine: &Inner, request: &mut RerankRequest) -> Result<Texts
 }
 
 /// What stands before the document.
-fn head(instruction: &str, query: &str) -> String {
-    format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: ")
+fn head(frame: RerankFrame, instruction: &str, query: &str) -> String {
+    let indent = match frame {
+        RerankFrame::Qwen3 => "",
+        RerankFrame::Bare => BARE_INDENT,
+    };
+    format!("<Instruct>: {instruction}\n{indent}<Query>: {query}\n{indent}<Document>: ")
+}
+
+/// The document as it is; without blanks in lines that have nothing else where old servers took them out.
+fn document_in(frame: RerankFrame, document: String) -> String {
+    match frame {
+        RerankFrame::Qwen3 => document,
+        RerankFrame::Bare => {
+            let line = |line: &str| if line.trim().is_empty() { "" } else { line }.to_owned();
+            document.split('\n').map(line).collect::<Vec<_>>().join("\n")
+        }
+    }
 }
 
 /// The tokens around query and document, and those of the two answers.
@@ -146,7 +167,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(codec: &Codec, model: &Model) -> Result<Self, EngineError> {
+    fn of(codec: &Codec, model: &Model, frame: RerankFrame) -> Result<Self, EngineError> {
         let cut = |text: &str| -> Result<Vec<i32>, TextError> {
             match codec.cut(text, false, true, SHORT_TOKENS_MAX)? {
                 Encoded::Whole(tokens) => Ok(tokens),
@@ -162,13 +183,17 @@ impl Frame {
                 Err(EngineError::Unsupported { model: model.id.clone(), what })
             }
         };
+        let answers = Arc::new([single(YES)?, single(NO)?]);
+        if frame == RerankFrame::Bare {
+            return Ok(Self { before: Vec::new(), behind: Vec::new(), answers });
+        }
         // Text where a control token was meant would be another frame.
         single("<|im_start|>")?;
         single("<|im_end|>")?;
         Ok(Self {
             before: cut(BEFORE).map_err(failed)?,
             behind: cut(BEHIND).map_err(failed)?,
-            answers: Arc::new([single(YES)?, single(NO)?]),
+            answers,
         })
     }
 }
@@ -176,6 +201,15 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bare_frame_is_what_old_servers_gave() {
+        let head = head(RerankFrame::Bare, "Find", "why");
+        assert_eq!(head, "<Instruct>: Find\n        <Query>: why\n        <Document>: ");
+        let document = document_in(RerankFrame::Bare, "a\n  \n b \n".to_owned());
+        assert_eq!(document, "a\n\n b \n");
+        assert_eq!(document_in(RerankFrame::Qwen3, " \n".to_owned()), " \n");
+    }
 
     #[test]
     fn the_score_is_the_share_of_yes() {

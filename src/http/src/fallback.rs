@@ -64,7 +64,7 @@ impl Fallbacks {
         let is_unnamed = name.is_none_or(str::is_empty);
         if is_unnamed && self.rerank.load().is_none() {
             let all = models.list();
-            if let Some(only) = only(all.iter().filter(|model| model.reranks)) {
+            if let Some(only) = only(all.iter().filter(|model| model.reranks.is_some())) {
                 return usable(Ok(Arc::clone(only)));
             }
         }

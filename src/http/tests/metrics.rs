@@ -111,7 +111,7 @@ fn model(id: &str) -> Model {
         tokens_max: None,
         runtime: None,
         pooling: None,
-        reranks: false,
+        reranks: None,
         query_instruction: None,
         vision: None,
         presets: rkllama_core::Presets::default(),

@@ -103,7 +103,7 @@ impl Folder {
             tokens_max: settings.tokens_max,
             runtime: settings.runtime,
             pooling: settings.pooling.or((kind == Kind::Embed).then(Pooling::default)),
-            reranks: kind == Kind::Rerank,
+            reranks: (kind == Kind::Rerank).then(|| settings.rerank_frame.unwrap_or_default()),
             query_instruction: settings.query_instruction,
             vision,
             presets: Presets { origins: settings.origins, ..settings.presets },

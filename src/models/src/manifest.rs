@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use rkllama_core::{KeepAlive, Message, Normalise, Pooling, Presets, Role, Source};
+use rkllama_core::{KeepAlive, Message, Normalise, Pooling, Presets, RerankFrame, Role, Source};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -38,6 +38,8 @@ struct Manifest {
     pooling: Option<PoolingName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query_instruction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerank_frame: Option<FrameName>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,6 +229,32 @@ impl From<Pooling> for PoolingName {
     }
 }
 
+/// The frames that [`RerankFrame`] knows, as the manifest writes them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FrameName {
+    Qwen3,
+    Bare,
+}
+
+impl From<FrameName> for RerankFrame {
+    fn from(name: FrameName) -> Self {
+        match name {
+            FrameName::Qwen3 => Self::Qwen3,
+            FrameName::Bare => Self::Bare,
+        }
+    }
+}
+
+impl From<RerankFrame> for FrameName {
+    fn from(frame: RerankFrame) -> Self {
+        match frame {
+            RerankFrame::Qwen3 => Self::Qwen3,
+            RerankFrame::Bare => Self::Bare,
+        }
+    }
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct SamplingTable {
@@ -267,6 +295,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         kind: manifest.kind,
         pooling: manifest.pooling.map(Pooling::from),
         query_instruction: manifest.query_instruction,
+        rerank_frame: manifest.rerank_frame.map(RerankFrame::from),
         aliases: manifest.aliases,
         tool_format: manifest.tool_format,
         reasoning_format: manifest.reasoning_format,
@@ -375,6 +404,7 @@ pub(crate) fn print(settings: &Settings) -> Result<String, String> {
         kind: settings.kind,
         pooling: settings.pooling.map(PoolingName::from),
         query_instruction: settings.query_instruction.clone(),
+        rerank_frame: settings.rerank_frame.map(FrameName::from),
         aliases: settings.aliases.clone(),
         tool_format: settings.tool_format.clone(),
         reasoning_format: settings.reasoning_format.clone(),
@@ -427,7 +457,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\ntype = 'embed'\npooling = 'mean'\nquery_instruction = 'Find it'\n\
+        let text = "file = 'a.rkllm'\ncontext_length = 8192\nmax_tokens = 512\nmemory_mb = 2000\nruntime = '1.2.3'\ntype = 'embed'\npooling = 'mean'\nquery_instruction = 'Find it'\nrerank_frame = 'bare'\n\
             aliases = ['a', 'b']\ntool_format = 'hermes'\nreasoning_format = 'think'\nkeep_alive = '10m'\n\
             system = 'Be brief.'\ntemplate = '{{ messages }}'\ngo_template = '{{ .Prompt }}'\nstop = ['END']\nlicenses = ['MIT']\nparent = 'b'\n\
             [parameters]\nnum_keep = 5\nseed = 1.5\n[source]\nrepository = 'org/repo'\nrevision = 'c0ffee'\nfile = 'a/b.rkllm'\n\
@@ -444,6 +474,7 @@ mod tests {
             kind: Some(Kind::Embed),
             pooling: Some(Pooling::Mean),
             query_instruction: Some("Find it".to_owned()),
+            rerank_frame: Some(RerankFrame::Bare),
             aliases: vec!["a".to_owned(), "b".to_owned()],
             tool_format: Some("hermes".to_owned()),
             reasoning_format: Some("think".to_owned()),

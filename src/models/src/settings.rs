@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use rkllama_core::{Pooling, Presets, Sampling};
+use rkllama_core::{Pooling, Presets, RerankFrame, Sampling};
 
 use crate::{manifest::Kind, vision::VisionSettings};
 
@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) kind: Option<Kind>,
     pub(crate) pooling: Option<Pooling>,
     pub(crate) query_instruction: Option<String>,
+    pub(crate) rerank_frame: Option<RerankFrame>,
     pub(crate) aliases: Vec<String>,
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
@@ -78,6 +79,7 @@ impl Settings {
             kind: self.kind.or(lower.kind),
             pooling: self.pooling.or(lower.pooling),
             query_instruction: self.query_instruction.or(lower.query_instruction),
+            rerank_frame: self.rerank_frame.or(lower.rerank_frame),
             aliases: if self.aliases.is_empty() { lower.aliases } else { self.aliases },
             tool_format: self.tool_format.or(lower.tool_format),
             reasoning_format: self.reasoning_format.or(lower.reasoning_format),

@@ -986,10 +986,10 @@ async fn what_a_model_is_made_for_can_be_said() {
     assert!(bench.model("made").pooling.is_some());
     bench.create(of("Reranker")).await.unwrap();
     let made = bench.model("made");
-    assert!(made.reranks && made.pooling.is_none());
+    assert!(made.reranks.is_some() && made.pooling.is_none());
     let refused = bench.create(of("image")).await.unwrap_err().to_string();
     assert_eq!(refused, "model_type: \"image\" is none of language, embed, reranker");
-    assert!(bench.model("made").reranks);
+    assert!(bench.model("made").reranks.is_some());
 }
 
 /// As scripts for older servers send it.

@@ -90,7 +90,7 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         tokens_max: None,
         runtime: None,
         pooling: None,
-        reranks: false,
+        reranks: None,
         query_instruction: None,
         vision: None,
         presets: rkllama_core::Presets::default(),

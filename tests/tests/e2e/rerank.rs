@@ -81,6 +81,23 @@ async fn every_route_gives_the_same_scores_in_its_own_shape() {
     assert_eq!(scores["data"][1]["score"], best);
 }
 
+/// The text that old servers gave, and nothing around it.
+#[tokio::test]
+async fn the_bare_frame_is_a_switch_of_the_manifest() {
+    let model = ModelDir::demo("judge").toolkit("1.2.1");
+    let model = model.manifest("type = 'rerank'\nrerank_frame = 'bare'");
+    let server = ServerSetup::new().mock("1.2.3").model(&model).start();
+    let body = json!({"query": "why", "documents": ["because"], "instruction": "Find"});
+    let found = asked(&server, "/v1/rerank", body).await;
+    let score = found["results"][0]["relevance_score"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&score), "{found}");
+    let run = server.trace().args("rkllm_run")[0].clone();
+    let text = "<Instruct>: Find\n        <Query>: why\n        <Document>: because";
+    let body = json!({"content": text, "add_special": false, "parse_special": false});
+    let expected = asked(&server, "/tokenize", body).await;
+    assert_eq!(run["input"]["tokens"], expected["tokens"], "{run}");
+}
+
 /// A text that is far too long loses its end and nothing of the frame, and costs little.
 #[tokio::test]
 async fn a_document_that_is_too_long_loses_its_end() {

@@ -162,7 +162,7 @@ impl Models for Willing {
             tokens_max: None,
             runtime: None,
             pooling: None,
-            reranks: true,
+            reranks: Some(rkllama_core::RerankFrame::Qwen3),
             query_instruction: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, Response};
+use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
 /// Longest wait for one answer. A large model on a slow board takes minutes to load.
@@ -100,11 +100,11 @@ impl Api {
         &self.url
     }
 
-    fn request(&self, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
-        let url = format!("{}{path}", self.url);
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
         let request = match body {
-            Some(body) => self.client.post(url).json(body),
-            None => self.client.get(url),
+            Some(body) => request.json(body),
+            None => request,
         };
         match &self.key {
             Some(key) => request.bearer_auth(key),
@@ -117,7 +117,7 @@ impl Api {
     /// # Errors
     /// No answer came.
     pub async fn get(&self, path: &str) -> Checked<Reply> {
-        whole(self.request(path, None).send().await?).await
+        whole(self.request(Method::GET, path, None).send().await?).await
     }
 
     /// What a POST gives.
@@ -125,7 +125,15 @@ impl Api {
     /// # Errors
     /// No answer came.
     pub async fn post(&self, path: &str, body: &Value) -> Checked<Reply> {
-        whole(self.request(path, Some(body)).send().await?).await
+        whole(self.request(Method::POST, path, Some(body)).send().await?).await
+    }
+
+    /// What a DELETE gives.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn delete(&self, path: &str, body: &Value) -> Checked<Reply> {
+        whole(self.request(Method::DELETE, path, Some(body)).send().await?).await
     }
 
     /// Begins a stream of server-sent events.
@@ -134,7 +142,7 @@ impl Api {
     /// The answer is no such stream.
     pub async fn open(&self, path: &str, body: &Value) -> Checked<Events> {
         let began = Instant::now();
-        let response = self.request(path, Some(body)).send().await?;
+        let response = self.request(Method::POST, path, Some(body)).send().await?;
         let kind = response.headers().get("content-type").and_then(|it| it.to_str().ok());
         let is_stream = kind.is_some_and(|it| it.starts_with("text/event-stream"));
         if response.status() != 200 || !is_stream {

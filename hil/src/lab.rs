@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::api::{Api, Checked, failed, skipped, text};
+use crate::{
+    api::{Api, Checked, failed, skipped, text},
+    machine::Machine,
+};
 
 /// A model as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +49,12 @@ pub struct Lab {
     pub models: Vec<Model>,
     /// Whether the words of its models are known: it is the mock with its own script.
     pub scripted: bool,
-    /// What the pull scenario fetches.
+    /// What the pull scenario fetches in place of the stub hub's model.
     pub pull: Option<String>,
+    /// Whether the server asks the runner's stub hub.
+    pub has_hub: bool,
+    /// The machine that the server runs on, where the runner has a shell there.
+    pub machine: Option<Machine>,
     /// The moment from which everything is counted.
     pub began: std::time::Instant,
     figures: Mutex<Vec<Figure>>,
@@ -74,7 +81,16 @@ impl Lab {
             return failed(format!("the target has no model {absent}"));
         }
         let began = std::time::Instant::now();
-        Ok(Self { api, models, scripted, pull: None, began, figures: Mutex::default() })
+        Ok(Self {
+            api,
+            models,
+            scripted,
+            pull: None,
+            has_hub: false,
+            machine: None,
+            began,
+            figures: Mutex::default(),
+        })
     }
 
     /// The first model that can do this.

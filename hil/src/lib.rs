@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod hub;
 pub mod lab;
+pub mod machine;
 pub mod report;
 pub mod run;
 pub mod samples;

@@ -2,13 +2,21 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks to its user")]
 
-use std::{net::TcpListener, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{self, ExitCode},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use rkllama_hil::{
     api::{Api, Problem},
+    hub::StubHub,
     lab::Lab,
+    machine::Machine,
     report,
     run::{self, Run},
     scenarios::{ALL, Scenario},
@@ -17,6 +25,8 @@ use rkllama_hil::{
     target::Target,
 };
 
+/// Ports of a board at one of which the hub is found: the first and how many. Systems give out others.
+const HUB_PORTS: (u16, u16) = (20_000, 10_000);
 /// How long a tunnel to a board may take to stand.
 const TUNNEL_LOOKS_MAX: u32 = 100;
 
@@ -39,7 +49,7 @@ struct Args {
     /// The key that the server wants
     #[arg(long, env = "RKLLAMA_API_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// The model that the pull scenario fetches
+    /// The model that the pull scenario fetches, in place of that of a hub which the runner plays
     #[arg(long)]
     pull: Option<String>,
     /// The mock's release
@@ -51,7 +61,7 @@ struct Args {
     /// The mock's libraries, one folder for each release
     #[arg(long, env = "MOCK_NPU_LIBS", default_value = "target/mock")]
     mock: PathBuf,
-    /// The mock's demo model
+    /// The mock's demo model, which is also what the played hub has
     #[arg(long, default_value = "mock-npu/demo")]
     demo: PathBuf,
     /// The folder of models on the board
@@ -105,11 +115,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if run.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Whether the server is to fetch from a hub that is played here.
+fn plays_hub(args: &Args) -> bool {
+    args.pull.is_none() && !matches!(args.target, Target::Url(_)) && args.demo.is_dir()
+}
+
 async fn at(
     args: &Args,
     chosen: &[Scenario],
     url: &str,
-    board: Option<&Board>,
+    machine: Option<Machine>,
 ) -> anyhow::Result<Run> {
     let plain = |problem: Problem| match problem {
         Problem::Failed(why) | Problem::Skipped(why) => anyhow::anyhow!("{url}: {why}"),
@@ -118,9 +133,10 @@ async fn at(
     let scripted = args.target == Target::Mock;
     let mut lab = Lab::open(api, &args.models, scripted).await.map_err(plain)?;
     lab.pull.clone_from(&args.pull);
+    lab.has_hub = plays_hub(args);
+    lab.machine = machine;
     let health = lab.api.get("/health").await.and_then(|it| it.good()).map_err(plain)?;
-    let mut run =
-        run::run(&lab, chosen, args.soak, board, |it| println!("{}", report::line(it))).await;
+    let mut run = run::run(&lab, chosen, args.soak, |it| println!("{}", report::line(it))).await;
     run.target = match &args.target {
         Target::Url(url) => url.clone(),
         Target::Mock => format!("mock {}", args.release),
@@ -136,8 +152,9 @@ async fn on_mock(args: &Args, chosen: &[Scenario]) -> anyhow::Result<Run> {
         mock: args.mock.clone(),
         demo: args.demo.clone(),
     };
-    let server = MockServer::start(&built, &args.release)?;
-    let run = at(args, chosen, &server.url, None).await?;
+    let hub = StubHub::start(&args.demo).await?;
+    let server = MockServer::start(&built, &args.release, &hub)?;
+    let run = at(args, chosen, &server.url, Some(server.machine())).await?;
     if !run.is_good() {
         println!("--- the server's log ---\n{}--- end ---", server.log());
     }
@@ -145,10 +162,15 @@ async fn on_mock(args: &Args, chosen: &[Scenario]) -> anyhow::Result<Run> {
 }
 
 async fn on_board(args: &Args, chosen: &[Scenario], host: &str) -> anyhow::Result<Run> {
-    let places = Places { models: args.board_models.clone(), runtime: args.board_runtime.clone() };
-    let board = Board::prepare(host, &args.executable, places).await?;
+    let hub = if plays_hub(args) { Some(StubHub::start(&args.demo).await?) } else { None };
+    let places = Places {
+        models: args.board_models.clone(),
+        runtime: args.board_runtime.clone(),
+        hub_port: hub.as_ref().map(|_| HUB_PORTS.0 + process::id() as u16 % HUB_PORTS.1),
+    };
+    let board = Arc::new(Board::prepare(host, &args.executable, places).await?);
     // Whatever comes of it, the board is left as it was.
-    let run = through_tunnel(args, chosen, &board).await;
+    let run = through_tunnel(args, chosen, &board, hub.as_ref()).await;
     let log = board.log().await;
     board.clean().await?;
     if let (Some(folder), Ok(log)) = (&args.reports, log) {
@@ -158,11 +180,16 @@ async fn on_board(args: &Args, chosen: &[Scenario], host: &str) -> anyhow::Resul
     run
 }
 
-async fn through_tunnel(args: &Args, chosen: &[Scenario], board: &Board) -> anyhow::Result<Run> {
+async fn through_tunnel(
+    args: &Args,
+    chosen: &[Scenario],
+    board: &Arc<Board>,
+    hub: Option<&StubHub>,
+) -> anyhow::Result<Run> {
     let address = board.start().await?;
     // Free a moment ago: ssh says so itself should it be taken meanwhile.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut tunnel = board.tunnel(port, &address)?;
+    let mut tunnel = board.tunnel(port, &address, hub)?;
     let url = format!("http://127.0.0.1:{port}");
     let api = Api::new(&url, None).map_err(|it| anyhow::anyhow!("{it:?}"))?;
     let mut looks = 0;
@@ -173,7 +200,7 @@ async fn through_tunnel(args: &Args, chosen: &[Scenario], board: &Board) -> anyh
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let mut run = at(args, chosen, &url, Some(board)).await?;
+    let mut run = at(args, chosen, &url, Some(Machine::Board(Arc::clone(board)))).await?;
     run.doctor = serde_json::from_str(&board.doctor().await?).ok();
     Ok(run)
 }

@@ -8,11 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{Api, Problem},
+    api::Problem,
     lab::{Figure, Lab},
     samples::{Sample, board, memory_mb},
     scenarios::Scenario,
-    ssh::Board,
 };
 
 /// Between two looks at the target. A look over ssh is a process there.
@@ -92,7 +91,6 @@ pub async fn run(
     lab: &Lab,
     scenarios: &[Scenario],
     soak: Option<Duration>,
-    machine: Option<&Board>,
     mut tell: impl FnMut(&Case),
 ) -> Run {
     let mut cases = Vec::new();
@@ -111,7 +109,7 @@ pub async fn run(
     };
     let watching = async {
         loop {
-            samples.push(look(&lab.api, lab.began, machine).await);
+            samples.push(look(lab).await);
             tokio::time::sleep(BETWEEN_SAMPLES).await;
         }
     };
@@ -119,7 +117,7 @@ pub async fn run(
         () = rounds => {}
         () = watching => {}
     }
-    samples.push(look(&lab.api, lab.began, machine).await);
+    samples.push(look(lab).await);
     Run { cases, samples, figures: lab.figures(), ..Run::default() }
 }
 
@@ -134,15 +132,15 @@ async fn one(lab: &Lab, scenario: &Scenario, round: u32) -> Case {
     Case { name: scenario.name.to_owned(), round, took_s, outcome }
 }
 
-async fn look(api: &Api, began: Instant, machine: Option<&Board>) -> Sample {
-    let metrics = api.get("/metrics").await.ok();
-    let files = match machine {
+async fn look(lab: &Lab) -> Sample {
+    let metrics = lab.api.get("/metrics").await.ok();
+    let files = match &lab.machine {
         Some(machine) => machine.files().await,
         None => String::new(),
     };
     let (temperature_c, npu_load_percent) = board(&files);
     Sample {
-        at_s: began.elapsed().as_secs_f64(),
+        at_s: lab.began.elapsed().as_secs_f64(),
         memory_mb: metrics.and_then(|it| memory_mb(it.body.as_str()?)),
         temperature_c,
         npu_load_percent,

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod chat;
+mod faults;
 mod forms;
 mod memory;
 mod models;
@@ -48,4 +49,5 @@ scenarios! {
     memory: long_context, too_long, prefix_reuse;
     models: several, pull;
     readings: embeddings, rerank, vision;
+    faults: worker_killed, run_fails, run_crashes, broken_download;
 }

@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::{hub::StubHub, machine::Machine};
+
 /// The words of the scenarios' questions. Anything else is answered by the mock's language model.
 const SCRIPT: &str = r#"
 [[rule]]
@@ -20,11 +22,42 @@ say = "Hello from the board."
 user_contains = "Count on and on."
 say = "one two three "
 no_eos = true
+
+[[rule]]
+user_contains = "Which colours are these?"
+say = "I see {images}."
+
+[[rule]]
+user_contains = "Fail now."
+say = "one two three"
+fail_at_token = 1
+
+[[rule]]
+user_contains = "Crash now."
+say = "one two three"
+crash_at_token = 1
 "#;
 
+/// What makes the demo's weights a model that sees, and its encoder: four vectors of 16 numbers from
+/// 16 by 16 points.
+const SEEING: (&str, &str) = (
+    "\n[vision]\nstart = '<|vision_start|>'\nend = '<|vision_end|>'\n\
+     content = '<|image_pad|>'\nembedding_size = 16\n",
+    "RKNN-MOCK 1\ntarget_platform = 'RK3588'\nrun_ms = 5\n[[input]]\nname = 'pixels'\n\
+     dims = [1, 16, 16, 3]\nfmt = 'NHWC'\ntype = 'float16'\n[[output]]\nname = 'layer'\n\
+     dims = [1, 4, 16]\n",
+);
+
 /// Its models, each with what its manifest says besides the demo's files.
-const MODELS: [(&str, &str); 4] =
-    [("demo", ""), ("second", ""), ("vectors", "type = 'embed'\n"), ("judge", "type = 'rerank'\n")];
+const MODELS: [(&str, &str); 5] = [
+    ("demo", ""),
+    ("second", ""),
+    ("vectors", "type = 'embed'\n"),
+    ("judge", "type = 'rerank'\n"),
+    // By this name it is known which tokens stand around its images.
+    (SEES, ""),
+];
+const SEES: &str = "qwen2-vl";
 
 /// Where the executable and the mock's libraries lie.
 #[derive(Debug, Clone)]
@@ -47,16 +80,21 @@ pub struct MockServer {
 }
 
 impl MockServer {
-    /// Starts it with the runtime of a release.
+    /// Starts it with the runtime of a release; it fetches models from this hub.
     ///
     /// # Errors
     /// Something is not built, or the server ended at once.
-    pub fn start(built: &Built, release: &str) -> anyhow::Result<Self> {
+    pub fn start(built: &Built, release: &str, hub: &StubHub) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
         for (name, manifest) in MODELS {
-            write_model(&built.demo, &dir.path().join("models").join(name), manifest)?;
+            let folder = dir.path().join("models").join(name);
+            write_model(&built.demo, &folder, manifest, release)?;
+            if name == SEES {
+                give_sight(&folder)?;
+            }
         }
-        std::fs::write(dir.path().join("config.toml"), "")?;
+        let config = format!("[hub]\nendpoint = \"{}\"\nchip = \"rk3588\"\n", hub.url());
+        std::fs::write(dir.path().join("config.toml"), config)?;
         let library = built.mock.join(release).join("librkllmrt.so");
         if !library.exists() {
             bail!("{} is not there: `ci/mock` builds it", library.display());
@@ -91,6 +129,11 @@ impl MockServer {
         Ok(server)
     }
 
+    /// The machine that it runs on.
+    pub fn machine(&self) -> Machine {
+        Machine::Here { server: self.child.id() }
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
@@ -106,12 +149,30 @@ impl Drop for MockServer {
     }
 }
 
-fn write_model(demo: &Path, folder: &Path, manifest: &str) -> anyhow::Result<()> {
+fn write_model(demo: &Path, folder: &Path, manifest: &str, release: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;
     for file in ["demo.rkllm", "tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(demo.join(file), folder.join(file))
             .with_context(|| format!("cannot copy {}", demo.join(file).display()))?;
     }
+    // A release refuses the models of newer toolkits.
+    let weights = std::fs::read_to_string(demo.join("demo.rkllm"))?;
+    let weights = weights.replace(r#"toolkit_version = "1.3.0""#, &toolkit(release));
+    std::fs::write(folder.join("demo.rkllm"), weights)?;
     let written = std::fs::read_to_string(demo.join("rkllama.toml"))?;
     Ok(std::fs::write(folder.join("rkllama.toml"), format!("{written}{manifest}"))?)
+}
+
+fn toolkit(release: &str) -> String {
+    let version = if release.starts_with("1.3.") { "1.3.0" } else { release };
+    format!("toolkit_version = \"{version}\"")
+}
+
+fn give_sight(folder: &Path) -> anyhow::Result<()> {
+    let weights = std::fs::read_to_string(folder.join("demo.rkllm"))?;
+    let (header, body) = weights.split_once('\n').context("no model file of the mock")?;
+    let (model, encoder) = SEEING;
+    let seeing = format!("{header}\nembedding_size = 16\n{body}{model}");
+    std::fs::write(folder.join("demo.rkllm"), seeing)?;
+    Ok(std::fs::write(folder.join("vision.rknn"), encoder)?)
 }

@@ -5,6 +5,8 @@ use std::{path::Path, process::Stdio};
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
+use crate::hub::StubHub;
+
 /// What a board's models and runtime are called in its commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
@@ -12,6 +14,8 @@ pub struct Places {
     pub models: Option<String>,
     /// The runtime's library on the board; the server's own search where none is named.
     pub runtime: Option<String>,
+    /// The port of the board at which the runner's hub is found, where models are fetched from it.
+    pub hub_port: Option<u16>,
 }
 
 /// A word that a shell takes as it is.
@@ -28,6 +32,9 @@ pub fn files_command() -> String {
 /// Starts the server in a folder, in the background, and prints its address when it listens.
 /// Its output goes on into a file: a reader that leaves must not stop it.
 pub fn start_command(folder: &str, places: &Places) -> String {
+    let hub = places
+        .hub_port
+        .map_or_else(String::new, |port| format!("RKLLAMA_HUB__ENDPOINT=http://127.0.0.1:{port} "));
     let mut serve = "./rkllama serve --listen 127.0.0.1:0".to_owned();
     for (flag, value) in [("--models", &places.models), ("--runtime", &places.runtime)] {
         if let Some(value) = value {
@@ -35,7 +42,7 @@ pub fn start_command(folder: &str, places: &Places) -> String {
         }
     }
     format!(
-        "cd {} && chmod +x rkllama && {{ nohup {serve} >out 2>log </dev/null & echo $! >pid; }} && \
+        "cd {} && chmod +x rkllama && {{ {hub}nohup {serve} >out 2>log </dev/null & echo $! >pid; }} && \
          for _ in $(seq 150); do if grep -m1 -o 'http://.*' out; then exit 0; fi; \
          kill -0 $(cat pid) || break; sleep 0.2; done; cat log >&2; exit 1",
         quoted(folder)
@@ -48,6 +55,15 @@ pub fn clean_command(folder: &str) -> String {
     format!(
         "cd {folder} && if [ -e pid ]; then kill $(cat pid); for _ in $(seq 100); do \
          kill -0 $(cat pid) 2>/dev/null || break; sleep 0.1; done; fi; cd / && rm -rf {folder}"
+    )
+}
+
+/// Kills the processes that a server has started, and prints their numbers.
+pub fn kill_workers_command(server: &str) -> String {
+    // One may have ended by itself meanwhile.
+    format!(
+        "for worker in $(cat /proc/{server}/task/*/children); do \
+         kill -9 $worker 2>/dev/null && echo $worker; done; true"
     )
 }
 
@@ -100,19 +116,34 @@ impl Board {
         Ok(ssh(&self.host, &start_command(&self.folder, &self.places)).await?.trim().to_owned())
     }
 
-    /// A tunnel from a port of this machine to that address; it ends when dropped.
+    /// A tunnel from a port of this machine to that address, and back from the board's port for the
+    /// hub to the hub's own here; it ends when dropped.
     ///
     /// # Errors
     /// ssh cannot be started.
-    pub fn tunnel(&self, port: u16, address: &str) -> anyhow::Result<tokio::process::Child> {
+    pub fn tunnel(
+        &self,
+        port: u16,
+        address: &str,
+        hub: Option<&StubHub>,
+    ) -> anyhow::Result<tokio::process::Child> {
         let there = address.trim_start_matches("http://");
-        Ok(Command::new("ssh")
-            .args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-N", "-L"])
-            .arg(format!("127.0.0.1:{port}:{there}"))
-            .args(["--", &self.host])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?)
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-N", "-L"])
+            .arg(format!("127.0.0.1:{port}:{there}"));
+        if let (Some(board), Some(hub)) = (self.places.hub_port, hub) {
+            ssh.arg("-R").arg(format!("127.0.0.1:{board}:127.0.0.1:{}", hub.port()));
+        }
+        Ok(ssh.args(["--", &self.host]).stdin(Stdio::null()).kill_on_drop(true).spawn()?)
+    }
+
+    /// Kills the server's workers, and prints their numbers.
+    ///
+    /// # Errors
+    /// ssh fails, or the board's kernel does not tell a process's children.
+    pub async fn kill_workers(&self) -> anyhow::Result<String> {
+        let server = format!("$(cat {}/pid)", quoted(&self.folder));
+        ssh(&self.host, &kill_workers_command(&server)).await
     }
 
     /// Temperatures and the NPU's load, as the board's files say.
@@ -164,10 +195,12 @@ mod tests {
 
     #[test]
     fn what_people_name_stays_one_word_of_the_shell() {
-        let places = Places { models: Some("/a b/it's".to_owned()), runtime: None };
+        let places =
+            Places { models: Some("/a b/it's".to_owned()), runtime: None, hub_port: Some(20_001) };
         let command = start_command("/tmp/x", &places);
         assert!(command.contains(r"--models '/a b/it'\''s' >out"), "{command}");
         assert!(!command.contains("--runtime"), "{command}");
+        assert!(command.contains("{ RKLLAMA_HUB__ENDPOINT=http://127.0.0.1:20001 nohup "));
         assert!(clean_command("/tmp/x").ends_with("rm -rf '/tmp/x'"));
     }
 }

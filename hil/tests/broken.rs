@@ -53,7 +53,7 @@ async fn tried(server: &MockServer, only: &str) -> Run {
     let lab = Lab::open(api, &[], false).await.unwrap();
     let chosen: Vec<Scenario> = ALL.iter().filter(|it| it.name.contains(only)).copied().collect();
     assert!(!chosen.is_empty(), "{only}");
-    run(&lab, &chosen, None, None, |_| ()).await
+    run(&lab, &chosen, None, |_| ()).await
 }
 
 fn reason(run: &Run) -> &str {

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Checked, check, failed},
+    api::{Checked, check, count, failed},
     lab::Lab,
 };
 
-/// A red square of 2 by 2 points.
-const PICTURE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP4z8AARAwQCgAf7gP9i18U1AAAAABJRU5ErkJggg==";
+/// Squares of 2 by 2 points.
+const RED: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGO4IyICRAwQCgAfngQRsu1RiQAAAABJRU5ErkJggg==";
+const BLUE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGMQEbkDRAwQCgAZXgQRotiQLwAAAABJRU5ErkJggg==";
 
 fn vectors(answer: &Value) -> Checked<Vec<Vec<f64>>> {
     let Some(data) = answer["data"].as_array() else { return failed(format!("{answer}")) };
@@ -58,17 +59,33 @@ pub(super) async fn rerank(lab: &Lab) -> Checked {
     })
 }
 
-/// A question about a picture is answered.
+/// A question about pictures is answered, and they are part of its prompt; the mock's model has a word
+/// for each, other words for others.
 pub(super) async fn vision(lab: &Lab) -> Checked {
     let model = &lab.model("vision")?.id;
-    let body = json!({"model": model, "temperature": 0, "max_tokens": 32, "messages": [{
-        "role": "user",
-        "content": [
-            {"type": "text", "text": "Which colour is this?"},
-            {"type": "image_url", "image_url": {"url": PICTURE}},
-        ],
-    }]});
-    let answer = lab.api.post("/v1/chat/completions", &body).await?.good()?;
-    let said = answer["choices"][0]["message"]["content"].as_str().unwrap_or_default();
-    check(!said.is_empty(), || format!("no words about a picture: {answer}"))
+    let ask = async |pictures: &[&str]| -> Checked<(String, u64)> {
+        let mut parts = vec![json!({"type": "text", "text": "Which colours are these?"})];
+        for picture in pictures {
+            parts.push(json!({"type": "image_url", "image_url": {"url": picture}}));
+        }
+        let body = json!({"model": model, "temperature": 0, "max_tokens": 32,
+                          "messages": [{"role": "user", "content": parts}]});
+        let answer = lab.api.post("/v1/chat/completions", &body).await?.good()?;
+        let message = &answer["choices"][0]["message"];
+        let words = ["content", "reasoning_content"].map(|it| message[it].as_str().unwrap_or(""));
+        check(!words.concat().is_empty(), || format!("no words about a picture: {answer}"))?;
+        Ok((words.concat(), count(&answer, "/usage/prompt_tokens")?))
+    };
+    let (_, blind) = ask(&[]).await?;
+    let (red, seeing) = ask(&[RED]).await?;
+    check(seeing > blind, || format!("{blind} tokens without a picture, {seeing} with one"))?;
+    if !lab.scripted {
+        return Ok(());
+    }
+    let (blue, _) = ask(&[BLUE]).await?;
+    let (both, _) = ask(&[RED, BLUE]).await?;
+    let word = |said: &str| said.trim_start_matches("I see ").trim_end_matches('.').to_owned();
+    check(word(&red) != word(&blue), || format!("red and blue are both {red:?}"))?;
+    let expected = format!("I see {} and {}.", word(&red), word(&blue));
+    check(both == expected, || format!("{both:?} where {expected:?} is seen"))
 }

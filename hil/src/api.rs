@@ -141,6 +141,15 @@ impl Api {
     /// # Errors
     /// The answer is no such stream.
     pub async fn open(&self, path: &str, body: &Value) -> Checked<Events> {
+        let (response, began) = self.stream(path, body).await?;
+        Ok(Events { response, pending: Vec::new(), began })
+    }
+
+    /// Begins a stream of server-sent events that its reader takes apart; with the moment of asking.
+    ///
+    /// # Errors
+    /// The answer is no such stream.
+    pub async fn stream(&self, path: &str, body: &Value) -> Checked<(Response, Instant)> {
         let began = Instant::now();
         let response = self.request(Method::POST, path, Some(body)).send().await?;
         let kind = response.headers().get("content-type").and_then(|it| it.to_str().ok());
@@ -149,7 +158,7 @@ impl Api {
             let status = response.status();
             return failed(format!("no stream but {status}: {}", response.text().await?));
         }
-        Ok(Events { response, pending: Vec::new(), began })
+        Ok((response, began))
     }
 }
 
@@ -231,7 +240,8 @@ impl Events {
     }
 }
 
-fn piece(chunk: &Value) -> String {
+/// The text that a chunk brings, thoughts too.
+pub fn piece(chunk: &Value) -> String {
     let delta = &chunk["choices"][0]["delta"];
     let words = |field: &str| delta[field].as_str().unwrap_or_default().to_owned();
     words("reasoning_content") + &words("content")

@@ -14,4 +14,5 @@ pub mod samples;
 pub mod scenarios;
 pub mod server;
 pub mod ssh;
+pub mod stats;
 pub mod target;

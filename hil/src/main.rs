@@ -3,15 +3,14 @@
 #![allow(clippy::print_stdout, reason = "a command line tool speaks to its user")]
 
 use std::{
-    net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rkllama_hil::{
     api::{Api, Problem},
     hub::StubHub,
@@ -27,16 +26,47 @@ use rkllama_hil::{
 
 /// Ports of a board at one of which the hub is found: the first and how many. Systems give out others.
 const HUB_PORTS: (u16, u16) = (20_000, 10_000);
-/// How long a tunnel to a board may take to stand.
-const TUNNEL_LOOKS_MAX: u32 = 100;
 
 /// Runs scenarios against a server and says what passed
 #[derive(Parser)]
-#[command(name = "rkllama-hil", version)]
+#[command(
+    name = "rkllama-hil",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    scenarios: Args,
+}
+
+/// What else there is to do.
+#[derive(Subcommand)]
+enum Command {
+    /// Make the page of a run from its report.json, beside an earlier one
+    Page(PageArgs),
+}
+
+#[derive(clap::Args)]
+struct PageArgs {
+    /// The run's report.json
+    report: PathBuf,
+    /// An earlier report.json, to be compared with
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// The page
+    #[arg(long)]
+    output: PathBuf,
+}
+
+/// How scenarios are run.
+#[derive(clap::Args)]
 struct Args {
     /// What to try: http://HOST:PORT, mock, or ssh:[user@]host
-    #[arg(long)]
-    target: Target,
+    #[arg(long, required = true)]
+    target: Option<Target>,
     /// Only these models of the target
     #[arg(long, value_delimiter = ',')]
     models: Vec<String>,
@@ -78,6 +108,12 @@ struct Args {
     before: Option<PathBuf>,
 }
 
+impl Args {
+    fn target(&self) -> &Target {
+        self.target.as_ref().expect("clap wants it where no other command is given")
+    }
+}
+
 fn duration(written: &str) -> Result<Duration, String> {
     let wrong = || format!("\"{written}\" is no time such as 90s, 30m or 1h");
     let unit = written.chars().last().ok_or_else(wrong)?;
@@ -93,7 +129,28 @@ fn duration(written: &str) -> Result<Duration, String> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Page(args)) => page(&args),
+        None => scenarios(&cli.scenarios).await,
+    }
+}
+
+fn page(args: &PageArgs) -> anyhow::Result<ExitCode> {
+    let before = args.before.as_deref().map(read_report).transpose()?;
+    let page = report::html(&read_report(&args.report)?, before.as_ref());
+    std::fs::write(&args.output, page)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_report(file: &Path) -> anyhow::Result<Run> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no report of ours", file.display()))
+}
+
+async fn scenarios(args: &Args) -> anyhow::Result<ExitCode> {
     let chosen: Vec<Scenario> = ALL
         .iter()
         .filter(|it| args.only.is_empty() || args.only.iter().any(|only| it.name.contains(only)))
@@ -102,12 +159,12 @@ async fn main() -> anyhow::Result<ExitCode> {
     if chosen.is_empty() {
         bail!("--only leaves no scenario");
     }
-    let run = match &args.target {
-        Target::Url(url) => at(&args, &chosen, url, None).await?,
-        Target::Mock => on_mock(&args, &chosen).await?,
-        Target::Ssh(host) => on_board(&args, &chosen, host).await?,
+    let run = match args.target() {
+        Target::Url(url) => at(args, &chosen, url, None).await?,
+        Target::Mock => on_mock(args, &chosen).await?,
+        Target::Ssh(host) => on_board(args, &chosen, host).await?,
     };
-    write_reports(&args, &run)?;
+    write_reports(args, &run)?;
     for (model, (first, last)) in run::drift(&run.figures) {
         println!("{model}: {first:.1} ms to the first token at first, {last:.1} ms at last");
     }
@@ -117,7 +174,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 /// Whether the server is to fetch from a hub that is played here.
 fn plays_hub(args: &Args) -> bool {
-    args.pull.is_none() && !matches!(args.target, Target::Url(_)) && args.demo.is_dir()
+    args.pull.is_none() && !matches!(args.target(), Target::Url(_)) && args.demo.is_dir()
 }
 
 async fn at(
@@ -130,14 +187,14 @@ async fn at(
         Problem::Failed(why) | Problem::Skipped(why) => anyhow::anyhow!("{url}: {why}"),
     };
     let api = Api::new(url, args.key.clone()).map_err(plain)?;
-    let scripted = args.target == Target::Mock;
+    let scripted = *args.target() == Target::Mock;
     let mut lab = Lab::open(api, &args.models, scripted).await.map_err(plain)?;
     lab.pull.clone_from(&args.pull);
     lab.has_hub = plays_hub(args);
     lab.machine = machine;
     let health = lab.api.get("/health").await.and_then(|it| it.good()).map_err(plain)?;
     let mut run = run::run(&lab, chosen, args.soak, |it| println!("{}", report::line(it))).await;
-    run.target = match &args.target {
+    run.target = match args.target() {
         Target::Url(url) => url.clone(),
         Target::Mock => format!("mock {}", args.release),
         Target::Ssh(host) => format!("ssh:{host}"),
@@ -187,34 +244,16 @@ async fn through_tunnel(
     hub: Option<&StubHub>,
 ) -> anyhow::Result<Run> {
     let address = board.start().await?;
-    // Free a moment ago: ssh says so itself should it be taken meanwhile.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut tunnel = board.tunnel(port, &address, hub)?;
-    let url = format!("http://127.0.0.1:{port}");
-    let api = Api::new(&url, None).map_err(|it| anyhow::anyhow!("{it:?}"))?;
-    let mut looks = 0;
-    while api.get("/health").await.is_err() {
-        looks += 1;
-        if tunnel.try_wait()?.is_some() || looks > TUNNEL_LOOKS_MAX {
-            bail!("no tunnel to {address} of the board");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let mut run = at(args, chosen, &url, Some(Machine::Board(Arc::clone(board)))).await?;
+    let tunnel = board.tunnel(&address, hub).await?;
+    let machine = Machine::Board(Arc::clone(board));
+    let mut run = at(args, chosen, &tunnel.url, Some(machine)).await?;
     run.doctor = serde_json::from_str(&board.doctor().await?).ok();
     Ok(run)
 }
 
 fn write_reports(args: &Args, run: &Run) -> anyhow::Result<()> {
     let Some(folder) = &args.reports else { return Ok(()) };
-    let before = match &args.before {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            Some(serde_json::from_str::<Run>(&text).context("no report of ours")?)
-        }
-        None => None,
-    };
+    let before = args.before.as_deref().map(read_report).transpose()?;
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(run)?)?;
     std::fs::write(folder.join("junit.xml"), report::junit(run)?)?;

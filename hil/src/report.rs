@@ -2,6 +2,7 @@
 
 mod html;
 mod junit;
+mod plot;
 
 pub use self::{html::html, junit::junit};
 

@@ -1,11 +1,14 @@
 //! A board over ssh: the arm64 build is copied there, started, asked, and taken away again.
 
-use std::{path::Path, process::Stdio};
+use std::{net::TcpListener, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
-use crate::hub::StubHub;
+use crate::{api::Api, hub::StubHub};
+
+/// How long a tunnel to a board may take to stand, in tenths of a second.
+const TUNNEL_LOOKS_MAX: u32 = 100;
 
 /// What a board's models and runtime are called in its commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,14 @@ pub fn doctor_command(folder: &str, places: &Places) -> String {
     doctor + " || true"
 }
 
+/// A way to a board's server; it ends when dropped.
+#[derive(Debug)]
+pub struct Tunnel {
+    ssh: tokio::process::Child,
+    /// Where the server is found on this machine.
+    pub url: String,
+}
+
 /// A board with a server on it.
 #[derive(Debug)]
 pub struct Board {
@@ -98,14 +109,54 @@ impl Board {
             bail!("the board has made no folder: {folder:?}");
         }
         let board = Self { host: host.to_owned(), folder, places };
-        let to = format!("{host}:{}/rkllama", board.folder);
-        let copied =
-            Command::new("scp").args(["-q", "--"]).arg(executable).arg(to).output().await?;
-        if !copied.status.success() {
+        if let Err(why) = board.put(executable, &format!("{}/rkllama", board.folder)).await {
             board.clean().await?;
-            bail!("scp: {}", String::from_utf8_lossy(&copied.stderr));
+            return Err(why);
         }
         Ok(board)
+    }
+
+    /// The folder that is ours there.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The folder of models, where one was named.
+    pub fn models(&self) -> Option<&str> {
+        self.places.models.as_deref()
+    }
+
+    /// Copies a file there.
+    ///
+    /// # Errors
+    /// scp fails.
+    pub async fn put(&self, file: &Path, to: &str) -> anyhow::Result<()> {
+        let to = format!("{}:{to}", self.host);
+        let copied = Command::new("scp").args(["-q", "--"]).arg(file).arg(to).output().await?;
+        if !copied.status.success() {
+            bail!("scp: {}", String::from_utf8_lossy(&copied.stderr));
+        }
+        Ok(())
+    }
+
+    /// What a command prints there.
+    ///
+    /// # Errors
+    /// ssh fails, or the command.
+    pub async fn shell(&self, command: &str) -> anyhow::Result<String> {
+        ssh(&self.host, command).await
+    }
+
+    /// A command there that is not yet begun.
+    pub fn command(&self, command: &str) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-o", "BatchMode=yes", "--", &self.host, command]);
+        ssh
+    }
+
+    /// The server's process, in a word of the board's shell.
+    pub fn server(&self) -> String {
+        format!("$(cat {}/pid)", quoted(&self.folder))
     }
 
     /// Starts the server; its address on the board.
@@ -117,16 +168,13 @@ impl Board {
     }
 
     /// A tunnel from a port of this machine to that address, and back from the board's port for the
-    /// hub to the hub's own here; it ends when dropped.
+    /// hub to the hub's own here. It stands when this returns.
     ///
     /// # Errors
-    /// ssh cannot be started.
-    pub fn tunnel(
-        &self,
-        port: u16,
-        address: &str,
-        hub: Option<&StubHub>,
-    ) -> anyhow::Result<tokio::process::Child> {
+    /// ssh cannot be started, or nothing answers at its end.
+    pub async fn tunnel(&self, address: &str, hub: Option<&StubHub>) -> anyhow::Result<Tunnel> {
+        // Free a moment ago: ssh says so itself should it be taken meanwhile.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let there = address.trim_start_matches("http://");
         let mut ssh = Command::new("ssh");
         ssh.args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-N", "-L"])
@@ -134,16 +182,18 @@ impl Board {
         if let (Some(board), Some(hub)) = (self.places.hub_port, hub) {
             ssh.arg("-R").arg(format!("127.0.0.1:{board}:127.0.0.1:{}", hub.port()));
         }
-        Ok(ssh.args(["--", &self.host]).stdin(Stdio::null()).kill_on_drop(true).spawn()?)
-    }
-
-    /// Kills the server's workers, and prints their numbers.
-    ///
-    /// # Errors
-    /// ssh fails, or the board's kernel does not tell a process's children.
-    pub async fn kill_workers(&self) -> anyhow::Result<String> {
-        let server = format!("$(cat {}/pid)", quoted(&self.folder));
-        ssh(&self.host, &kill_workers_command(&server)).await
+        ssh.args(["--", &self.host]).stdin(Stdio::null()).kill_on_drop(true);
+        let mut tunnel = Tunnel { ssh: ssh.spawn()?, url: format!("http://127.0.0.1:{port}") };
+        let api = Api::new(&tunnel.url, None).map_err(|it| anyhow::anyhow!("{it:?}"))?;
+        let mut looks = 0;
+        while api.get("/health").await.is_err() {
+            looks += 1;
+            if tunnel.ssh.try_wait()?.is_some() || looks > TUNNEL_LOOKS_MAX {
+                bail!("no tunnel to {address} of the board");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(tunnel)
     }
 
     /// Temperatures and the NPU's load, as the board's files say.

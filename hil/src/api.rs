@@ -1,6 +1,10 @@
 //! A client without an SDK's kindness: what is not as the API says is a failure by name.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
@@ -16,6 +20,15 @@ pub enum Problem {
     /// The target lacks what it takes.
     Skipped(String),
 }
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Failed(why) | Self::Skipped(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl Error for Problem {}
 
 /// What a scenario comes to.
 pub type Checked<T = ()> = Result<T, Problem>;

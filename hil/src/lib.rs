@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod args;
+pub mod bench;
 pub mod hub;
 pub mod lab;
 pub mod machine;

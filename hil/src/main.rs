@@ -1,6 +1,10 @@
 //! The runner: `cargo run -p rkllama-hil -- --target mock`.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "a command line tool speaks to its user")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a command line tool speaks to its user"
+)]
 
 use std::{
     path::{Path, PathBuf},
@@ -13,13 +17,15 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use rkllama_hil::{
     api::{Api, Problem},
+    args::ServerArgs,
+    bench,
     hub::StubHub,
     lab::Lab,
     machine::Machine,
     report,
     run::{self, Run},
     scenarios::{ALL, Scenario},
-    server::{Built, MockServer},
+    server::{Built, MockServer, Setup},
     ssh::{Board, Places},
     target::Target,
 };
@@ -47,6 +53,8 @@ struct Cli {
 enum Command {
     /// Make the page of a run from its report.json, beside an earlier one
     Page(PageArgs),
+    /// Measure the server beside a bare loop of C on the same library, and beside other servers
+    Bench(Box<bench::Args>),
 }
 
 #[derive(clap::Args)]
@@ -76,30 +84,11 @@ struct Args {
     /// Repeat the scenarios for this time, such as 90s, 30m or 1h
     #[arg(long, value_parser = duration)]
     soak: Option<Duration>,
-    /// The key that the server wants
-    #[arg(long, env = "RKLLAMA_API_KEY", hide_env_values = true)]
-    key: Option<String>,
     /// The model that the pull scenario fetches, in place of that of a hub which the runner plays
     #[arg(long)]
     pull: Option<String>,
-    /// The mock's release
-    #[arg(long, default_value = "1.3.0")]
-    release: String,
-    /// The server's executable, for the mock (this machine's) and for a board (arm64)
-    #[arg(long, env = "RKLLAMA_BIN", default_value = "target/debug/rkllama")]
-    executable: PathBuf,
-    /// The mock's libraries, one folder for each release
-    #[arg(long, env = "MOCK_NPU_LIBS", default_value = "target/mock")]
-    mock: PathBuf,
-    /// The mock's demo model, which is also what the played hub has
-    #[arg(long, default_value = "mock-npu/demo")]
-    demo: PathBuf,
-    /// The folder of models on the board
-    #[arg(long)]
-    board_models: Option<String>,
-    /// The runtime's library on the board
-    #[arg(long)]
-    board_runtime: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Folder for the reports: report.json, junit.xml, report.html, and a board's server.log
     #[arg(long)]
     reports: Option<PathBuf>,
@@ -132,6 +121,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Page(args)) => page(&args),
+        Some(Command::Bench(args)) => measure(&args).await,
         None => scenarios(&cli.scenarios).await,
     }
 }
@@ -141,6 +131,19 @@ fn page(args: &PageArgs) -> anyhow::Result<ExitCode> {
     let page = report::html(&read_report(&args.report)?, before.as_ref());
     std::fs::write(&args.output, page)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &bench::Args) -> anyhow::Result<ExitCode> {
+    let bench = bench::run(args, &|what| eprintln!("{what}")).await?;
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_string_pretty(&bench)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    match &args.output {
+        Some(file) => bench::put_into(file, &bench)?,
+        None => print!("{}", bench::table(&bench)),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -174,7 +177,7 @@ async fn scenarios(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Whether the server is to fetch from a hub that is played here.
 fn plays_hub(args: &Args) -> bool {
-    args.pull.is_none() && !matches!(args.target(), Target::Url(_)) && args.demo.is_dir()
+    args.pull.is_none() && !matches!(args.target(), Target::Url(_)) && args.server.demo.is_dir()
 }
 
 async fn at(
@@ -183,10 +186,8 @@ async fn at(
     url: &str,
     machine: Option<Machine>,
 ) -> anyhow::Result<Run> {
-    let plain = |problem: Problem| match problem {
-        Problem::Failed(why) | Problem::Skipped(why) => anyhow::anyhow!("{url}: {why}"),
-    };
-    let api = Api::new(url, args.key.clone()).map_err(plain)?;
+    let plain = |problem: Problem| anyhow::anyhow!("{url}: {problem}");
+    let api = Api::new(url, args.server.key.clone()).map_err(plain)?;
     let scripted = *args.target() == Target::Mock;
     let mut lab = Lab::open(api, &args.models, scripted).await.map_err(plain)?;
     lab.pull.clone_from(&args.pull);
@@ -196,7 +197,7 @@ async fn at(
     let mut run = run::run(&lab, chosen, args.soak, |it| println!("{}", report::line(it))).await;
     run.target = match args.target() {
         Target::Url(url) => url.clone(),
-        Target::Mock => format!("mock {}", args.release),
+        Target::Mock => format!("mock {}", args.server.release),
         Target::Ssh(host) => format!("ssh:{host}"),
     };
     run.version = health["version"].as_str().unwrap_or("unknown").to_owned();
@@ -204,13 +205,8 @@ async fn at(
 }
 
 async fn on_mock(args: &Args, chosen: &[Scenario]) -> anyhow::Result<Run> {
-    let built = Built {
-        executable: args.executable.clone(),
-        mock: args.mock.clone(),
-        demo: args.demo.clone(),
-    };
-    let hub = StubHub::start(&args.demo).await?;
-    let server = MockServer::start(&built, &args.release, &hub)?;
+    let hub = StubHub::start(&args.server.demo).await?;
+    let server = MockServer::start(&Built::of(&args.server), &Setup::scenarios(&hub))?;
     let run = at(args, chosen, &server.url, Some(server.machine())).await?;
     if !run.is_good() {
         println!("--- the server's log ---\n{}--- end ---", server.log());
@@ -219,13 +215,13 @@ async fn on_mock(args: &Args, chosen: &[Scenario]) -> anyhow::Result<Run> {
 }
 
 async fn on_board(args: &Args, chosen: &[Scenario], host: &str) -> anyhow::Result<Run> {
-    let hub = if plays_hub(args) { Some(StubHub::start(&args.demo).await?) } else { None };
+    let hub = if plays_hub(args) { Some(StubHub::start(&args.server.demo).await?) } else { None };
     let places = Places {
-        models: args.board_models.clone(),
-        runtime: args.board_runtime.clone(),
+        models: args.server.board_models.clone(),
+        runtime: args.server.board_runtime.clone(),
         hub_port: hub.as_ref().map(|_| HUB_PORTS.0 + process::id() as u16 % HUB_PORTS.1),
     };
-    let board = Arc::new(Board::prepare(host, &args.executable, places).await?);
+    let board = Arc::new(Board::prepare(host, &args.server.executable, places).await?);
     // Whatever comes of it, the board is left as it was.
     let run = through_tunnel(args, chosen, &board, hub.as_ref()).await;
     let log = board.log().await;

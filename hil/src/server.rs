@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use crate::{hub::StubHub, machine::Machine};
+use crate::{args::ServerArgs, hub::StubHub, machine::Machine};
 
 /// The words of the scenarios' questions. Anything else is answered by the mock's language model.
 const SCRIPT: &str = r#"
@@ -62,12 +63,41 @@ const SEES: &str = "qwen2-vl";
 /// Where the executable and the mock's libraries lie.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The server's executable.
-    pub executable: PathBuf,
+    executable: PathBuf,
     /// The folder with one folder for each release of the mock.
-    pub mock: PathBuf,
-    /// The mock's demo model.
-    pub demo: PathBuf,
+    mock: PathBuf,
+    demo: PathBuf,
+    release: String,
+}
+
+impl Built {
+    /// Where they were said to lie.
+    pub fn of(args: &ServerArgs) -> Self {
+        let ServerArgs { executable, mock, demo, release, .. } = args.clone();
+        Self { executable, mock, demo, release }
+    }
+}
+
+/// What a server on the mock is to have.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Its models, each with what its manifest says besides the demo's files.
+    pub models: Vec<(&'static str, &'static str)>,
+    /// Variables for the library.
+    pub environment: Vec<(&'static str, String)>,
+    /// The hub from which it fetches models.
+    pub hub: Option<String>,
+}
+
+impl Setup {
+    /// What the scenarios know.
+    pub fn scenarios(hub: &StubHub) -> Self {
+        Self {
+            models: MODELS.to_vec(),
+            environment: vec![("MOCK_NPU_SCRIPT", SCRIPT.to_owned())],
+            hub: Some(hub.url()),
+        }
+    }
 }
 
 /// A server on the mock; it ends when dropped.
@@ -75,36 +105,41 @@ pub struct Built {
 pub struct MockServer {
     child: Child,
     dir: TempDir,
+    /// When it was executed.
+    pub began: Instant,
     /// Where it listens.
     pub url: String,
 }
 
 impl MockServer {
-    /// Starts it with the runtime of a release; it fetches models from this hub.
+    /// Starts it; it listens when this returns.
     ///
     /// # Errors
     /// Something is not built, or the server ended at once.
-    pub fn start(built: &Built, release: &str, hub: &StubHub) -> anyhow::Result<Self> {
+    pub fn start(built: &Built, setup: &Setup) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
-        for (name, manifest) in MODELS {
+        let release = &built.release;
+        for (name, manifest) in &setup.models {
             let folder = dir.path().join("models").join(name);
             write_model(&built.demo, &folder, manifest, release)?;
-            if name == SEES {
+            if *name == SEES {
                 give_sight(&folder)?;
             }
         }
-        let config = format!("[hub]\nendpoint = \"{}\"\nchip = \"rk3588\"\n", hub.url());
+        let hub = |url| format!("[hub]\nendpoint = \"{url}\"\nchip = \"rk3588\"\n");
+        let config = setup.hub.as_ref().map(hub).unwrap_or_default();
         std::fs::write(dir.path().join("config.toml"), config)?;
         let library = built.mock.join(release).join("librkllmrt.so");
         if !library.exists() {
             bail!("{} is not there: `ci/mock` builds it", library.display());
         }
         let log = std::fs::File::create(dir.path().join("log"))?;
+        let began = Instant::now();
         let mut child = Command::new(&built.executable)
             .env_clear()
             .env("HOME", dir.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("MOCK_NPU_SCRIPT", SCRIPT)
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(dir.path().join("config.toml"))
             .arg("--models")
@@ -120,7 +155,7 @@ impl MockServer {
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
         let url =
             lines.find_map(|it| it.split_once("listening on ").map(|(_, url)| url.to_owned()));
-        let mut server = Self { child, dir, url: String::new() };
+        let mut server = Self { child, dir, began, url: String::new() };
         let Some(url) = url else {
             bail!("the server ended at once:\n{}", server.log());
         };
@@ -132,6 +167,11 @@ impl MockServer {
     /// The machine that it runs on.
     pub fn machine(&self) -> Machine {
         Machine::Here { server: self.child.id() }
+    }
+
+    /// Its folder: models lie in `models`, and there is room beside them.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// What it has logged.

@@ -38,18 +38,37 @@ pub fn start_command(folder: &str, places: &Places) -> String {
     let hub = places
         .hub_port
         .map_or_else(String::new, |port| format!("RKLLAMA_HUB__ENDPOINT=http://127.0.0.1:{port} "));
-    let mut serve = "./rkllama serve --listen 127.0.0.1:0".to_owned();
-    for (flag, value) in [("--models", &places.models), ("--runtime", &places.runtime)] {
-        if let Some(value) = value {
-            serve += &format!(" {flag} {}", quoted(value));
-        }
-    }
+    let serve = serve(places);
     format!(
         "cd {} && chmod +x rkllama && {{ {hub}nohup {serve} >out 2>log </dev/null & echo $! >pid; }} && \
          for _ in $(seq 150); do if grep -m1 -o 'http://.*' out; then exit 0; fi; \
          kill -0 $(cat pid) || break; sleep 0.2; done; cat log >&2; exit 1",
         quoted(folder)
     )
+}
+
+/// Starts a server in a folder, waits until it listens, ends it, and prints how many nanoseconds that took.
+pub fn start_ns_command(folder: &str, places: &Places) -> String {
+    // What it says later than that has no reader: it is being ended.
+    format!(
+        "cd {} && chmod +x rkllama && rm -f said && mkfifo said && began=$(date +%s%N) && \
+         {{ {} >said 2>start.log </dev/null & }} && while read -r line; do \
+         case $line in *'listening on'*) now=$(date +%s%N); break;; esac; done <said; \
+         kill $! && wait $!; rm -f said; if [ -z \"$now\" ]; then cat start.log >&2; exit 1; fi; \
+         echo $((now - began))",
+        quoted(folder),
+        serve(places)
+    )
+}
+
+fn serve(places: &Places) -> String {
+    let mut serve = "./rkllama serve --listen 127.0.0.1:0".to_owned();
+    for (flag, value) in [("--models", &places.models), ("--runtime", &places.runtime)] {
+        if let Some(value) = value {
+            serve += &format!(" {flag} {}", quoted(value));
+        }
+    }
+    serve
 }
 
 /// Ends the server, waits for its end, and removes the folder.
@@ -165,6 +184,16 @@ impl Board {
     /// It does not listen; its log is quoted.
     pub async fn start(&self) -> anyhow::Result<String> {
         Ok(ssh(&self.host, &start_command(&self.folder, &self.places)).await?.trim().to_owned())
+    }
+
+    /// How long a server takes from its start until it listens, in milliseconds. It is ended again.
+    ///
+    /// # Errors
+    /// It does not listen; its log is quoted.
+    pub async fn start_ms(&self) -> anyhow::Result<f64> {
+        let took = ssh(&self.host, &start_ns_command(&self.folder, &self.places)).await?;
+        let took_ns: f64 = took.trim().parse().with_context(|| format!("no time: {took}"))?;
+        Ok(took_ns / 1e6)
     }
 
     /// A tunnel from a port of this machine to that address, and back from the board's port for the

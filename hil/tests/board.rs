@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use rkllama_hil::bench::{Bench, Kind};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,7 +40,7 @@ def forward(way):
         for pair in (near, far), (far, near): threading.Thread(target=pump, args=pair, daemon=True).start()
 for way in sys.argv[2:]: threading.Thread(target=forward, args=(way,), daemon=True).start()
 forward(sys.argv[1])
-' "$tunnel" "$back"
+' "$tunnel" ${back:+"$back"}
 exec sh -c "$*"
 "#;
 
@@ -58,6 +59,17 @@ struct Tried {
 }
 
 fn tried(runtime: &str) -> Tried {
+    on_board(runtime, |dir| {
+        let reports = dir.join("reports").display().to_string();
+        ["--target", "ssh:ada@board", "--only", "chat.whole,models.pull,faults", "--reports"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([reports])
+            .collect()
+    })
+}
+
+fn on_board(runtime: &str, args: impl Fn(&Path) -> Vec<String>) -> Tried {
     let dir = TempDir::new().unwrap();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let runner = PathBuf::from(env!("CARGO_BIN_EXE_rkllama-hil"));
@@ -74,13 +86,9 @@ fn tried(runtime: &str) -> Tried {
         .env("PATH", path)
         .env("HOME", dir.path())
         .env("SSH_CALLS", dir.path().join("calls"))
-        .args([
-            "--target",
-            "ssh:ada@board",
-            "--only",
-            "chat.whole,models.pull,faults",
-            "--executable",
-        ])
+        .current_dir(&root)
+        .args(args(dir.path()))
+        .arg("--executable")
         .arg(built.join("rkllama"))
         .arg("--board-models")
         .arg(dir.path().join("my models"))
@@ -88,8 +96,6 @@ fn tried(runtime: &str) -> Tried {
         .arg(built.join("../mock").join(runtime))
         .arg("--demo")
         .arg(root.join("mock-npu/demo"))
-        .arg("--reports")
-        .arg(dir.path().join("reports"))
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -121,6 +127,54 @@ fn a_board_is_tried_and_left_as_it_was() {
     assert!(fs::read_to_string(reports.join("server.log")).unwrap().contains("answered"));
     assert!(folder(&tried.calls).starts_with("/tmp/rkllama-hil."), "{}", tried.calls);
     assert!(!Path::new(folder(&tried.calls)).exists());
+}
+
+/// The figures of a bench, which has to go well.
+fn measured(tried: &Tried) -> Bench {
+    assert!(tried.good, "{}\n{}", tried.said, tried.calls);
+    assert!(folder(&tried.calls).starts_with("/tmp/rkllama-hil."), "{}", tried.calls);
+    assert!(!Path::new(folder(&tried.calls)).exists());
+    let figures = fs::read_to_string(tried.dir.path().join("figures.json")).unwrap();
+    serde_json::from_str(&figures).unwrap()
+}
+
+fn bench(dir: &Path, more: &[&str]) -> Vec<String> {
+    let figures = dir.join("figures.json").display().to_string();
+    let args = ["bench", "--target", "ssh:ada@board", "--short", "--runs", "1", "--json", &figures];
+    [args.as_slice(), more].concat().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_board_is_measured_beside_a_loop_of_its_own_and_left_as_it_was() {
+    let tried = on_board("1.3.0/librkllmrt.so", |dir| bench(dir, &[]));
+    let figures = measured(&tried);
+    assert_eq!(figures.target, "ssh:ada@board");
+    let [part] = figures.parts.as_slice() else { panic!("{figures:?}") };
+    let names: Vec<&str> = part.sides.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["bare C loop", "rkllama"]);
+    for kind in [Kind::TokensPerS, Kind::LoadMs, Kind::WorkerRssMb] {
+        assert!(part.sides.iter().all(|it| it.figures[&kind].min > 0.0), "{kind:?} {part:?}");
+    }
+    for kind in [Kind::StartMs, Kind::IdleRssMb, Kind::ServerRssMb, Kind::RoundTripMs] {
+        assert!(part.sides[1].figures[&kind].min > 0.0, "{kind:?} {part:?}");
+    }
+    assert_eq!(part.notes[1], "5 of 5 answers are the same, token for token.");
+}
+
+#[test]
+fn a_board_without_a_loop_is_measured_all_the_same() {
+    // Nothing is compiled where programs were built elsewhere, and these are none.
+    let tried = on_board("1.3.0/librkllmrt.so", |dir| {
+        fs::write(dir.join("loop-f"), "no program").unwrap();
+        bench(dir, &["--loops", dir.to_str().unwrap()])
+    });
+    assert!(!tried.good && tried.said.contains("the bare loop failed"), "{}", tried.said);
+    assert!(!Path::new(folder(&tried.calls)).exists());
+    let tried = on_board("1.3.0/librkllmrt.so", |dir| bench(dir, &["--loops", "hil/src"]));
+    let figures = measured(&tried);
+    let names: Vec<&str> = figures.parts[0].sides.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["rkllama"]);
+    assert!(figures.parts[0].notes[1].starts_with("There is no bare loop: "), "{figures:?}");
 }
 
 #[test]

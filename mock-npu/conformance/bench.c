@@ -4,10 +4,6 @@
  *
  *   cc -O2 -include include/rkllm-f.h conformance/bench.c -L LIBS/1.3.0 -lrkllmrt -o bench
  *   MOCK_NPU_SCALE=0 LD_LIBRARY_PATH=LIBS/1.3.0 ./bench demo/demo.rkllm 20000
- *
- * With a third argument `pace` it follows the script and the latencies of its environment instead,
- * once, prints the tokens per second from the first to the last, and keeps the model until its
- * standard input ends, so that its memory can be read.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,15 +11,10 @@
 #include <time.h>
 
 static long called;
-static double first, last;
-
-static double seconds(clockid_t clock);
 
 static int count(RKLLMResult* result, void* userdata, LLMCallState state) {
     (void)result, (void)userdata;
-    if (state > RKLLM_RUN_WAITING) return 0;
-    last = seconds(CLOCK_MONOTONIC);
-    if (!called++) first = last;
+    if (state <= RKLLM_RUN_WAITING) called++;
     return 0;
 }
 
@@ -58,7 +49,7 @@ static void measure(LLMHandle handle, const char* name, const char* script, RKLL
 }
 
 int main(int count_of, char** arguments) {
-    if (count_of != 3 && (count_of != 4 || strcmp(arguments[3], "pace"))) return 2;
+    if (count_of != 3) return 2;
     int n = atoi(arguments[2]);
     RKLLMParam param = rkllm_createDefaultParam();
     param.model_path = arguments[1];
@@ -68,17 +59,10 @@ int main(int count_of, char** arguments) {
     callback.result_callback = count;
     LLMHandle handle = NULL;
     double start = seconds(CLOCK_MONOTONIC);
-    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     if (rkllm_init(&handle, &param, &callback) || !handle) return 1;
     printf("init %.0f ms\n", (seconds(CLOCK_MONOTONIC) - start) * 1e3);
     RKLLMSamplingParam top_40 = {40, 0.9f, 0.8f, 1.1f, 0, 0, 0, 5, 0.1f};
     RKLLMSamplingParam greedy = {1, 1, 0, 1, 0, 0, 0, 5, 0.1f};
-    if (count_of == 4) {
-        run(handle, &greedy, n);
-        printf("pace %.4f\n", (double)(called - 1) / (last - first));
-        while (getchar() != EOF) continue;
-        return rkllm_destroy(handle);
-    }
     RKLLMSamplingParam whole = {0, 0.9f, 0.8f, 1.1f, 0, 0, 0, 5, 0.1f};
     const char* endless = "[[rule]]\nno_eos = true";
     measure(handle, "scripted", "[[rule]]\nsay = \"one two three \"\nno_eos = true", NULL, n);

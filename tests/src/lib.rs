@@ -23,8 +23,6 @@ pub use client::{Answer, Chat, Ending, Sse, Stream, metric, metrics};
 pub use models::{ModelDir, Pointer};
 pub use ollama::{OllamaReply, content_of, request};
 pub use paths::{executable, mock_library, repository, tokenizer_files};
-pub use process::{
-    children, cpu_s, is_zombie, memory_kib, open_files, process_runs, status_kib, threads,
-};
+pub use process::{children, is_zombie, open_files, process_runs, status_kib, threads};
 pub use server::{Server, ServerSetup, eventually, until};
 pub use trace::Trace;

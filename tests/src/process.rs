@@ -1,9 +1,6 @@
-//! What the kernel knows of a process: its children, its memory, its open files, its time.
+//! What the kernel knows of a process: its children, its memory, its open files.
 
-use std::{fs, path::Path};
-
-/// A clock tick as `/proc` counts it.
-const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
+use std::fs;
 
 /// Whether a process of this number runs. A zombie does not: who adopts orphans may be slow to reap.
 pub fn process_runs(pid: u32) -> bool {
@@ -42,26 +39,8 @@ pub fn threads(pid: u32) -> usize {
 
 /// A line of a process's status in KiB: `VmRSS`, `VmHWM`.
 pub fn status_kib(pid: u32, key: &str) -> u64 {
-    kib_of(Path::new(&format!("/proc/{pid}/status")), key)
-}
-
-/// Memory in KiB that belongs to a process, pages that are shared counted by their share: `Pss`,
-/// `Pss_Anon`, `Private_Dirty`.
-pub fn memory_kib(pid: u32, key: &str) -> u64 {
-    kib_of(Path::new(&format!("/proc/{pid}/smaps_rollup")), key)
-}
-
-fn kib_of(file: &Path, key: &str) -> u64 {
-    let text = fs::read_to_string(file).unwrap();
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let key = format!("{key}:");
     let line = text.lines().find(|line| line.starts_with(&key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// User and system time of a process so far, in seconds.
-pub fn cpu_s(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / CLOCK_TICKS_PER_SECOND
 }

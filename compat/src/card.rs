@@ -145,6 +145,12 @@ pub(crate) fn digest(model: &Model) -> String {
     }
     hash.update(model.weights_bytes.to_le_bytes());
     hash.update(model.created_s.to_le_bytes());
+    if let Some(adapter) = &model.adapter {
+        hash.update(adapter.file.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(adapter.bytes.to_le_bytes());
+        hash.update(adapter.created_s.to_le_bytes());
+        hash.update(adapter.scale.to_le_bytes());
+    }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -177,6 +183,7 @@ mod tests {
     fn model(id: &str, file: &str) -> Model {
         Model {
             vision: None,
+            adapter: None,
             id: id.to_owned(),
             created_s: 1_795_224_099,
             weights: PathBuf::from("/models").join(id).join(file),

@@ -92,6 +92,22 @@ def test_files_that_are_sent_become_a_model(client):
     client.delete("sent")
 
 
+def test_an_adapter_makes_another_model(client, tmp_path):
+    lora = tmp_path / "lora.rkllm"
+    lora.write_text('RKLLM-MOCK-LORA 1\n[[rule]]\nsay = "I am adapted."\n')
+    digest = client.create_blob(lora)
+    made = client.create(model="tuned", from_="demo", adapters={"lora.rkllm": digest})
+    assert made.status == "success"
+    say = lambda model: client.generate(model, "Who are you?", think=False).response
+    assert say("tuned") == "I am adapted." != say("demo")
+    shown = client.show("tuned")
+    assert "ADAPTER lora.rkllm" in shown.modelfile and (shown.modelinfo or {}).get("adapter.file") == "lora.rkllm"
+    with pytest.raises(ollama.ResponseError) as refused:
+        client.create(model="two", from_="demo", adapters={"a.rkllm": digest, "b.rkllm": digest})
+    assert (refused.value.status_code, refused.value.error) == (400, "only one adapter is currently supported")
+    client.delete("tuned")
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a b", "..", "a/b/c/d/e"])
 def test_no_name_leads_out(client, server, name):
     for attempt in [

@@ -534,6 +534,7 @@ mod tests {
     fn the_oldest_messages_go_and_instructions_and_the_question_stay() {
         let model = Arc::new(Model {
             vision: None,
+            adapter: None,
             id: "m".to_owned(),
             created_s: 0,
             weights: "m.rkllm".into(),

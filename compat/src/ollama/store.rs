@@ -298,8 +298,11 @@ fn upload(body: Body) -> Upload {
 fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
     let name = either(wire.model, wire.name).unwrap_or_default();
     let name = new_name(&name).ok_or_else(|| bad("invalid model name"))?;
-    if wire.adapters.is_some_and(|adapters| !adapters.is_empty()) {
-        return Err(bad("adapters: adapters are not supported"));
+    let mut adapters = wire.adapters.unwrap_or_default().into_iter();
+    let adapter = adapters.next().map(|(path, digest)| Ok((path, digest_of(&digest)?)));
+    let adapter = adapter.transpose()?;
+    if adapters.next().is_some() {
+        return Err(bad("only one adapter is currently supported"));
     }
     if let Some(quantize) = said(wire.quantize) {
         return Err(bad(format!(
@@ -335,6 +338,7 @@ fn creation(state: &State, wire: CreateRequest) -> Result<Creation, ApiError> {
         name,
         from,
         files,
+        adapter,
         modelfile,
         system: wire.system,
         template,

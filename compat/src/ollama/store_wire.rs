@@ -97,7 +97,8 @@ pub struct CreateRequest {
     /// `.rkllm` file, and the tokenizer's.
     #[oai(nullable)]
     pub files: Option<BTreeMap<String, String>>,
-    /// Refused with 400: adapters are not supported.
+    /// A LoRA adapter that was sent to `/api/blobs` before: its path in the model and its digest. One
+    /// `.rkllm` file, which RKLLM-Toolkit makes for these weights; more than one is refused with 400.
     #[oai(nullable)]
     pub adapters: Option<BTreeMap<String, String>>,
     /// A Modelfile, as old scripts send it: what it says counts where the other fields say nothing.

@@ -213,6 +213,7 @@ fn model(id: &str, created_s: u64) -> Model {
         reranks: None,
         query_instruction: None,
         vision: None,
+        adapter: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

@@ -96,7 +96,9 @@ async fn creating() {
         json!({"model": "m", "from": "able", "parameters": [1]}),
         json!({"model": "m", "from": "able", "messages": [{"role": "boss", "content": "x"}]}),
         json!({"model": "m", "from": "able", "license": 7}),
-        json!({"model": "m", "from": "able", "adapters": {"a": digest('1')}}),
+        json!({"model": "m", "from": "able", "adapters": {"lora.rkllm": digest('1')}, "stream": false}),
+        json!({"model": "m", "from": "able", "adapters": {"lora.rkllm": "sha256:12"}}),
+        json!({"model": "m", "from": "able", "adapters": {"a": digest('1'), "b": digest('2')}}),
         json!({"model": "m", "from": "able", "quantize": "q4_K_M"}),
         json!({"model": "blob", "from": "able"}),
     ] {

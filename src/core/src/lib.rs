@@ -36,7 +36,7 @@ pub use image::{
 pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use logprobs::{Logprobs, LogprobsWanted, TokenLogprob, TokenText};
 pub use message::{Message, Role};
-pub use model::{Model, ModelState, Models, TextFiles};
+pub use model::{Adapter, Model, ModelState, Models, TextFiles};
 pub use observer::{Account, Happened, Observer, Outcome, RunAccount};
 pub use pointing::{PointRequest, Pointed};
 pub use presets::{Presets, Source, is_jinja};

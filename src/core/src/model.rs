@@ -33,10 +33,25 @@ pub struct Model {
     pub query_instruction: Option<String>,
     /// How it sees, if it does.
     pub vision: Option<Vision>,
+    /// What changes its weights, if something does.
+    pub adapter: Option<Adapter>,
     /// What it brings into every conversation.
     pub presets: Presets,
     /// Whether it can be run.
     pub state: ModelState,
+}
+
+/// A LoRA adapter: small weights in a file of their own that change a model's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// Its file.
+    pub file: PathBuf,
+    /// The file's size, in bytes.
+    pub bytes: u64,
+    /// When it was last written, in seconds since 1970.
+    pub created_s: u64,
+    /// What its weights are multiplied with; 1 leaves them as they are.
+    pub scale: f32,
 }
 
 /// Whether a model can be run.

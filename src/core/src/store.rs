@@ -72,6 +72,8 @@ pub struct Creation {
     pub from: Option<String>,
     /// Files that were sent before: their paths inside the model, and their digests.
     pub files: Vec<(String, Digest)>,
+    /// A LoRA adapter that was sent before: its path and its digest; `None` keeps its parent's.
+    pub adapter: Option<(String, Digest)>,
     /// A Modelfile, in either dialect: what it says counts where the rest says nothing, the model it is
     /// made from too.
     pub modelfile: Option<String>,

@@ -459,6 +459,7 @@ mod tests {
             reranks: None,
             query_instruction: None,
             vision: None,
+            adapter: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         })

@@ -166,6 +166,10 @@ impl<'a> Loading<'a> {
             ignore_eos: choice.ignore_eos,
             base_domain: self.base_domain,
             vision: self.model.vision.as_ref().map(|vision| self.vision(choice, vision)),
+            adapter: self.model.adapter.as_ref().map(|adapter| protocol::Adapter {
+                file: adapter.file.clone(),
+                scale: adapter.scale,
+            }),
         }
     }
 

@@ -92,6 +92,8 @@ enum Trouble {
 const SIGKILL: i32 = 9;
 /// What a worker says when the NPU has no memory left. No other library has more.
 const OUT_OF_MEMORY: &str = "out of memory";
+/// What it says of an adapter, whose file is at fault: the model itself was loaded.
+const ADAPTER_REFUSED: &str = "refused the adapter";
 
 /// A worker process and its socket. Dropping it kills the process.
 #[derive(Debug)]
@@ -255,7 +257,8 @@ impl Worker {
         self.read_out_log().await;
         let (what, crashed, blame) = match trouble {
             Trouble::Refused(reason) => {
-                let elsewhere = self.log.blames_circumstances() || reason.contains(OUT_OF_MEMORY);
+                let elsewhere = self.log.blames_circumstances()
+                    || [OUT_OF_MEMORY, ADAPTER_REFUSED].iter().any(|it| reason.contains(it));
                 let blame = if elsewhere { Blame::Circumstances } else { Blame::Library };
                 (Some(reason), false, blame)
             }

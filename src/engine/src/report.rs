@@ -238,6 +238,7 @@ mod tests {
             reranks: None,
             query_instruction: None,
             vision: None,
+            adapter: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         };

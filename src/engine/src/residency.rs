@@ -35,7 +35,8 @@ pub(crate) fn memory_bytes(model: &Model) -> u64 {
             .saturating_mul(KV_BYTES_PER_TOKEN_AND_GB)
             .saturating_mul(model.weights_bytes / 1_000_000)
             / 1000;
-        model.weights_bytes.saturating_add(RUNTIME_BYTES).saturating_add(kv)
+        let adapter = model.adapter.as_ref().map_or(0, |adapter| adapter.bytes);
+        model.weights_bytes.saturating_add(adapter).saturating_add(RUNTIME_BYTES).saturating_add(kv)
     })
 }
 
@@ -322,6 +323,7 @@ mod tests {
             reranks: None,
             query_instruction: None,
             vision: None,
+            adapter: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         }

@@ -431,11 +431,13 @@ impl Turn<'_> {
 
     /// Everything that the content of a saved prompt depends on besides its tokens.
     fn key(&self) -> ModelKey {
-        let Model { weights, weights_bytes, created_s, .. } = self.model;
+        let Model { weights, weights_bytes, created_s, adapter, .. } = self.model;
+        let adapter = adapter.as_ref();
         ModelKey::new(&(
             weights,
             weights_bytes,
             created_s,
+            adapter.map(|it| (&it.file, it.bytes, it.created_s, it.scale.to_bits())),
             &self.resident.loaded.runtime_version,
             self.resident.context_tokens_max,
         ))

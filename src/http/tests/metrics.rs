@@ -114,6 +114,7 @@ fn model(id: &str) -> Model {
         reranks: None,
         query_instruction: None,
         vision: None,
+        adapter: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     }

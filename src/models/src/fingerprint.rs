@@ -40,9 +40,9 @@ impl Fingerprint {
         Self(beside.into_iter().chain(text).chain(weights).map(Seen::at).collect())
     }
 
-    /// Looks at the weights' file too, where a manifest or a Modelfile names one.
-    pub(crate) fn and(mut self, named: Option<PathBuf>) -> Self {
-        self.0.extend(named.map(Seen::at));
+    /// Looks at these files too, which a manifest or a Modelfile names.
+    pub(crate) fn and(mut self, named: Vec<PathBuf>) -> Self {
+        self.0.extend(named.into_iter().map(Seen::at));
         self
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use rkllama_core::{Model, ModelState, Pooling, Presets, TextFiles, Vision};
 
 use crate::{
+    adapter::adapter,
     files::{
         CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, Unreadable, WEIGHTS_EXTENSION, read, read_text,
     },
@@ -42,8 +43,8 @@ pub(crate) struct Folder {
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
     pub(crate) path: PathBuf,
-    /// The weights' file where it is named.
-    pub(crate) named: Option<PathBuf>,
+    /// Weights and adapter where they are named.
+    pub(crate) named: Vec<PathBuf>,
     /// The files as they were when this was read.
     pub(crate) fingerprint: Fingerprint,
 }
@@ -68,19 +69,28 @@ impl Folder {
                 Vec::new()
             }
         };
-        let loose = loose.filter(|_| weights.is_empty());
-        weights.extend(loose.as_deref().and_then(Path::to_str).map(str::to_owned));
         let described = [MANIFEST, MODELFILE].iter().any(|name| path.join(name).exists());
-        if weights.is_empty() && !described && faults.is_empty() {
+        if weights.is_empty() && loose.is_none() && !described && faults.is_empty() {
             return None;
         }
         let settings = settings(path, &mut faults);
         for warning in &settings.warnings {
             tracing::warn!(model = id, "{warning}");
         }
+        // What is named for something else is no model.
+        let stated_adapter = settings.adapter.as_ref();
+        weights.retain(|name| stated_adapter.is_none_or(|it| it.file != Path::new(name)));
+        let loose = loose.filter(|_| weights.is_empty());
+        weights.extend(loose.as_deref().and_then(Path::to_str).map(str::to_owned));
         let named = settings.file.as_deref().map(|file| path.join(file)).or(loose);
+        let named: Vec<PathBuf> =
+            named.into_iter().chain(stated_adapter.map(|it| path.join(&it.file))).collect();
         let fingerprint = fingerprint.and(named.clone());
         let weights = choose(path, weights, settings.file.as_deref(), &mut faults);
+        let adapter = adapter(path, stated_adapter, weights.as_deref()).unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         if let Some(fault) = tokenizer_fault(path) {
             faults.push(fault);
         }
@@ -106,6 +116,7 @@ impl Folder {
             reranks: (kind == Kind::Rerank).then(|| settings.rerank_frame.unwrap_or_default()),
             query_instruction: settings.query_instruction,
             vision,
+            adapter,
             presets: Presets { origins: settings.origins, ..settings.presets },
             state,
         };
@@ -298,7 +309,8 @@ fn size_bytes(path: &Path) -> u64 {
     path.metadata().map_or(0, |metadata| metadata.len())
 }
 
-fn modified_s(path: &Path) -> u64 {
+/// When a file was last written, in seconds since 1970; 0 where it cannot be read.
+pub(crate) fn modified_s(path: &Path) -> u64 {
     let modified = path.metadata().and_then(|metadata| metadata.modified());
     let since = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_secs())

@@ -6,6 +6,7 @@
 //! was found and never become paths.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod blobs;
 mod catalog;
 mod draft;
@@ -31,6 +32,6 @@ mod vision;
 pub use catalog::Catalog;
 pub use library::{Library, Sources};
 pub use make::TemplateCheck;
-pub use recipe::{Dialect, ModelFile, Recipe, model_files};
+pub use recipe::{Dialect, ModelFile, Recipe, adapter_file, model_files};
 pub use rkllama_hub::{HubConfig, Patience};
 pub use store::{Defaults, Store};

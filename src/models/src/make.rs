@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rkllama_core::{Creation, Digest, Step, StoreError};
 
 use crate::{
+    adapter::{AdapterSettings, SCALE_DEFAULT},
     blobs::Blobs,
     draft::{Draft, disk, is_large, is_no_model},
     files::WEIGHTS_EXTENSION,
@@ -75,11 +76,14 @@ pub(crate) fn make(
     let mut steps = Vec::new();
     if let Some(base) = base {
         settings = inherited(base, creation, &names::id_of(&name))?;
-        steps.extend(take_base(&draft, base, &creation.files, &mut settings)?);
+        steps.extend(take_base(&draft, base, creation, &mut settings)?);
     }
     let mut taken = Vec::new();
     for (path, digest) in &creation.files {
         steps.push(take_file(&draft, blobs, path, *digest, &mut settings, &mut taken)?);
+    }
+    if let Some((path, digest)) = &creation.adapter {
+        steps.push(take_adapter(&draft, blobs, path, *digest, &mut settings)?);
     }
     if !draft.has(TOKENIZER) {
         return Err(refused(format!(
@@ -90,7 +94,8 @@ pub(crate) fn make(
         return Err(refused(format!("no .{WEIGHTS_EXTENSION} file among the files")));
     }
     if let Some(modelfile) = &creation.modelfile {
-        let said = Settings { file: None, ..said_in(modelfile)? };
+        let mut said = Settings { file: None, ..said_in(modelfile)? };
+        check_adapter(&draft, creation, &mut said)?;
         let below = Settings { file: settings.file.take(), ..Settings::default() };
         settings = below.or(said).or(settings);
     }
@@ -135,14 +140,16 @@ fn inherited(base: &Folder, creation: &Creation, id: &str) -> Result<Settings, S
 fn take_base(
     draft: &Draft,
     base: &Folder,
-    files: &[(String, Digest)],
+    creation: &Creation,
     settings: &mut Settings,
 ) -> Result<Vec<Step>, StoreError> {
     let mut steps = Vec::new();
-    let is_replaced = files.iter().any(|(path, _)| is_weights(Path::new(path)));
+    let is_replaced = creation.files.iter().any(|(path, _)| is_weights(Path::new(path)));
     if is_replaced {
         settings.file = None;
         settings.presets.source = None;
+        // It was made for the weights that were there.
+        settings.adapter = None;
     } else {
         let weights = &base.model.weights;
         let name = weights.file_name().map(PathBuf::from);
@@ -152,6 +159,12 @@ fn take_base(
         let file = name.display().to_string();
         settings.file = Some(name);
         steps.push(Step::Using { file, sha256: None });
+        if let (None, Some(adapter)) = (&creation.adapter, &base.model.adapter) {
+            let name = adapter.file.file_name().map(PathBuf::from).unwrap_or_default();
+            draft.take(&adapter.file, &name)?;
+            steps.push(Step::Using { file: name.display().to_string(), sha256: None });
+            settings.adapter = Some(AdapterSettings { file: name, scale: adapter.scale });
+        }
     }
     for name in small_files() {
         let path = text_file(&base.path, name);
@@ -211,6 +224,55 @@ fn take_file(
     taken.push(name);
     let sha256 = digest.to_string().trim_start_matches("sha256:").to_owned();
     Ok(Step::Using { file: path.to_owned(), sha256: Some(sha256) })
+}
+
+/// An adapter that was sent. It lies beside the weights and cannot be called as they are.
+fn take_adapter(
+    draft: &Draft,
+    blobs: &Blobs,
+    path: &str,
+    digest: Digest,
+    settings: &mut Settings,
+) -> Result<Step, StoreError> {
+    let inside = check_inside(path).map_err(|_| refused("file path must be relative"))?;
+    let name = inside.file_name().map(PathBuf::from).unwrap_or_default();
+    if !is_weights(&name) {
+        return Err(refused(format!(
+            "{path:?} is no adapter for this runtime: it takes .{WEIGHTS_EXTENSION} files, which \
+             RKLLM-Toolkit makes"
+        )));
+    }
+    if settings.file.as_deref() == Some(&*name) {
+        let name = name.display();
+        return Err(refused(format!("the adapter has the name of the model's own file, {name}")));
+    }
+    let blob = blobs.find(digest).ok_or(StoreError::NoBlob { digest })?;
+    draft.take(&blob, &name)?;
+    settings.adapter = Some(AdapterSettings { file: name, scale: SCALE_DEFAULT });
+    let sha256 = digest.to_string().trim_start_matches("sha256:").to_owned();
+    Ok(Step::Using { file: path.to_owned(), sha256: Some(sha256) })
+}
+
+/// A Modelfile names the adapter; its file is the one that was sent, or the base's.
+fn check_adapter(
+    draft: &Draft,
+    creation: &Creation,
+    said: &mut Settings,
+) -> Result<(), StoreError> {
+    let Some(named) = &mut said.adapter else { return Ok(()) };
+    let name = named.file.file_name().map(PathBuf::from).unwrap_or_default();
+    let is_there = match &creation.adapter {
+        Some((path, _)) => Path::new(path).file_name() == Some(name.as_os_str()),
+        None => name.to_str().is_some_and(|name| is_weights(Path::new(name)) && draft.has(name)),
+    };
+    if !is_there {
+        return Err(refused(format!(
+            "ADAPTER {}: no such file was sent; `adapters` names it with its digest",
+            named.file.display()
+        )));
+    }
+    named.file = name;
+    Ok(())
 }
 
 /// What the request says, over what its base says.
@@ -276,15 +338,17 @@ fn parameter(settings: &mut Settings, name: &str, json: &str) -> Result<(), Stor
 }
 
 /// Removes a model: its folder or the link to it, what lies loose in the root as its weights, used or
-/// not, and the file they were sent as.
+/// not, and the files they and its adapter were sent as.
 pub(crate) fn unmake(store: &Store, blobs: &Blobs, folder: &Folder) -> Result<(), StoreError> {
-    let found = std::fs::symlink_metadata(&folder.model.weights).ok();
+    let adapter = folder.model.adapter.as_ref().map(|adapter| &adapter.file);
+    let files = [Some(&folder.model.weights), adapter].into_iter().flatten();
+    let found: Vec<_> = files.filter_map(|file| std::fs::symlink_metadata(file).ok()).collect();
     crate::draft::remove(store.root(), &folder.path)?;
     for loose in loose_weights(store.root(), &folder.path) {
         std::fs::remove_file(&loose).map_err(|error| disk(&loose, &error))?;
     }
-    if let Some(found) = found {
-        blobs.forget(&found);
+    for found in &found {
+        blobs.forget(found);
     }
     store.rescan();
     Ok(())

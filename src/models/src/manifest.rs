@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::{
+    adapter::{AdapterSettings, SCALE_DEFAULT, check_scale},
     settings::{
         Knob, Settings, check_context, check_inside, check_memory, check_side, check_tokens,
     },
@@ -68,8 +69,19 @@ struct Manifest {
     source: Option<SourceTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vision: Option<Spanned<VisionTable>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<AdapterTable>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     messages: Vec<MessageTable>,
+}
+
+/// What changes the weights.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdapterTable {
+    file: Spanned<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<Spanned<f32>>,
 }
 
 /// How the model sees.
@@ -339,6 +351,14 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
         let at = vision.span().start;
         settings.vision = checked(text, at, vision.into_inner().read())?;
     }
+    if let Some(AdapterTable { file, scale }) = manifest.adapter {
+        let inside = checked(text, file.span().start, check_inside(file.get_ref()))?;
+        let scale = match scale {
+            Some(scale) => checked(text, scale.span().start, check_scale(*scale.get_ref()))?,
+            None => SCALE_DEFAULT,
+        };
+        settings.adapter = Some(AdapterSettings { file: inside, scale });
+    }
     let table = manifest.sampling;
     settings.sampling.top_k = table.top_k;
     for (knob, value) in [
@@ -395,6 +415,10 @@ pub(crate) fn print(settings: &Settings) -> Result<String, String> {
         revision: source.revision.clone(),
         file: source.file.clone(),
     });
+    let adapter = settings.adapter.as_ref().and_then(|AdapterSettings { file, scale }| {
+        let scale = (*scale != SCALE_DEFAULT).then_some(*scale).map(spanned);
+        Some(AdapterTable { file: spanned(file.to_str()?.to_owned()), scale })
+    });
     let manifest = Manifest {
         file: file.map(spanned),
         context_length: settings.context_tokens_max.map(spanned),
@@ -426,6 +450,7 @@ pub(crate) fn print(settings: &Settings) -> Result<String, String> {
         parameters: presets.parameters.iter().filter_map(as_toml).collect(),
         source,
         vision: VisionTable::of(&settings.vision),
+        adapter,
         messages: presets.messages.iter().map(message).collect(),
     };
     toml::to_string_pretty(&manifest).map_err(|error| error.to_string())
@@ -464,7 +489,8 @@ mod tests {
             [[messages]]\nrole = 'user'\ncontent = 'Hi'\n[[messages]]\nrole = 'assistant'\ncontent = 'Yo'\n[sampling]\ntemperature = 0.6\ntop_p = 1\ntop_k = 20\n\
             repeat_penalty = 1.05\nfrequency_penalty = -0.5\npresence_penalty = 1.5\n\
             [vision]\nencoder = 'eye.rknn'\npointer_head = './head.rknn'\nimage_start = '<s>'\nimage_end = ''\nimage_content = '<c>'\n\
-            fill = 127\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.5, 1]\nimage_tokens = 196\nimage_width = 392\nimage_height = 336\n";
+            fill = 127\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.5, 1]\nimage_tokens = 196\nimage_width = 392\nimage_height = 336\n\
+            [adapter]\nfile = './lora.rkllm'\nscale = 0.5\n";
         let expected = Settings {
             file: Some("a.rkllm".into()),
             context_tokens_max: Some(8192),
@@ -500,6 +526,7 @@ mod tests {
                 width: Some(392),
                 height: Some(336),
             },
+            adapter: Some(AdapterSettings { file: "lora.rkllm".into(), scale: 0.5 }),
             presets: Presets {
                 system: Some("Be brief.".to_owned()),
                 messages: vec![Message::new(Role::User, "Hi"), Message::new(Role::Assistant, "Yo")],
@@ -542,6 +569,9 @@ mod tests {
     #[case::context_large("context_large", "context_length = 40960")]
     #[case::context_zero("context_zero", "context_length = 0")]
     #[case::tokens("tokens", "max_tokens = 0")]
+    #[case::adapter("adapter", "[adapter]\nfile = '../lora.rkllm'")]
+    #[case::adapter_without_file("adapter_without_file", "[adapter]\nscale = 2")]
+    #[case::scale("scale", "[adapter]\nfile = 'lora.rkllm'\nscale = 0")]
     #[case::side("side", "[vision]\nimage_height = 8193")]
     #[case::kind("type", "type = 'image'")]
     #[case::pooling("pooling", "pooling = 'first'")]

@@ -8,6 +8,7 @@
 use rkllama_core::{Message, Role};
 
 use crate::{
+    adapter::{AdapterSettings, ONE_ONLY, SCALE_DEFAULT},
     manifest::Kind,
     settings::{
         Knob, Settings, check_context, check_inside, check_side, check_tokens, nearest_context,
@@ -175,7 +176,11 @@ fn apply(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
         "N_IMAGE_TOKENS" => settings.vision.image_tokens = Some(check_tokens(count(value)?)?),
         "IMAGE_WIDTH" => settings.vision.width = Some(check_side(count(value)?)?),
         "IMAGE_HEIGHT" => settings.vision.height = Some(check_side(count(value)?)?),
-        "ADAPTER" => return Err("adapters are not supported".to_owned()),
+        "ADAPTER" if settings.adapter.is_some() => return Err(ONE_ONLY.to_owned()),
+        "ADAPTER" => {
+            settings.adapter =
+                Some(AdapterSettings { file: check_inside(value)?, scale: SCALE_DEFAULT });
+        }
         key => match key.strip_prefix("MESSAGE ") {
             Some(role) => settings.presets.messages.push(Message::new(role_of(role)?, value)),
             None => parameter(settings, key, value, entry.is_parameter)?,
@@ -406,7 +411,8 @@ mod tests {
     #[case::backslash("backslash", "FROM ..\\x.rkllm")]
     #[case::role("role", "MESSAGE boss Do it.")]
     #[case::kind("type", "MODEL_TYPE=image")]
-    #[case::adapter("adapter", "ADAPTER ./lora.rkllm")]
+    #[case::adapter("adapter", "ADAPTER ../lora.rkllm")]
+    #[case::adapters("adapters", "ADAPTER ./a.rkllm\nADAPTER ./b.rkllm")]
     fn a_bad_value_is_named_with_its_line_and_key(#[case] name: &str, #[case] text: &str) {
         insta::assert_snapshot!(format!("modelfile_{name}"), parse(text).unwrap_err());
     }
@@ -436,7 +442,8 @@ mod tests {
             ),
         ) {
             let path = pieces.concat();
-            if let Ok(Settings { file: Some(file), .. }) = parse(&format!("FROM={path}")) {
+            let parsed = parse(&format!("FROM={path}\nADAPTER={path}")).unwrap_or_default();
+            for file in parsed.file.into_iter().chain(parsed.adapter.map(|it| it.file)) {
                 let plain = |part| matches!(part, std::path::Component::Normal(_));
                 prop_assert!(file.components().all(plain), "{file:?}");
                 prop_assert!(file.components().next().is_some());

@@ -162,6 +162,7 @@ mod tests {
             reranks: None,
             query_instruction: None,
             vision: None,
+            adapter: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         });
@@ -175,7 +176,7 @@ mod tests {
             tool_format: None,
             reasoning_format: None,
             path,
-            named: None,
+            named: Vec::new(),
             fingerprint,
         })
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::modelfile::{Entry, begins_with_assignment, json_of, kind_of, next_entry, role_of};
 use commands::{Command, Commands};
-pub use files::{ModelFile, model_files};
+pub use files::{ModelFile, adapter_file, model_files};
 use options::Kind;
 
 /// The language of a Modelfile.

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rkllama_core::{Pooling, Presets, RerankFrame, Sampling};
 
-use crate::{manifest::Kind, vision::VisionSettings};
+use crate::{adapter::AdapterSettings, manifest::Kind, vision::VisionSettings};
 
 /// Settings as far as one file states them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) tool_format: Option<String>,
     pub(crate) reasoning_format: Option<String>,
     pub(crate) vision: VisionSettings,
+    pub(crate) adapter: Option<AdapterSettings>,
     pub(crate) sampling: Sampling,
     /// The chat template, in Jinja, in place of the tokenizer's own.
     pub(crate) template: Option<String>,
@@ -84,6 +85,7 @@ impl Settings {
             tool_format: self.tool_format.or(lower.tool_format),
             reasoning_format: self.reasoning_format.or(lower.reasoning_format),
             vision: self.vision.or(lower.vision),
+            adapter: self.adapter.or(lower.adapter),
             sampling: self.sampling.or(lower.sampling),
             template: self.template.or(lower.template),
             base_repository: self.base_repository.or(lower.base_repository),

@@ -455,6 +455,81 @@ async fn a_sent_file_takes_the_place_of_the_parents(
 }
 
 #[tokio::test]
+async fn an_adapter_makes_another_model_of_the_same_weights() {
+    let library = Root::new().with_model("base").open();
+    let sent = library.blob("small weights").await;
+    let adapter = Some(("adapters/lora.rkllm".to_owned(), sent));
+    library.create(Creation { adapter, ..made_from("base", "made") }).await.unwrap();
+    let made = library.model("made");
+    assert_eq!(made.state, ModelState::Ready);
+    assert_eq!(fs::read_to_string(&made.weights).unwrap(), "weights of base");
+    let adapter = made.adapter.clone().unwrap();
+    assert_eq!(fs::read_to_string(&adapter.file).unwrap(), "small weights");
+    assert_eq!((adapter.bytes, adapter.scale.to_bits()), (13, 1.0_f32.to_bits()));
+    assert_eq!(library.model("base").adapter, None);
+
+    // What is made of it has it, copies too, and its scale with it.
+    let manifest = library.read("made/rkllama.toml");
+    let scaled = manifest.replace("[adapter]\n", "[adapter]\nscale = 0.5\n");
+    fs::write(library.at("made/rkllama.toml"), scaled).unwrap();
+    library.store.rescan();
+    library.create(made_from("made", "child")).await.unwrap();
+    library.copy("made", "copy").await.unwrap();
+    for id in ["child", "copy"] {
+        let heir = library.model(id).adapter.clone().unwrap();
+        assert_eq!((heir.bytes, heir.scale.to_bits()), (13, 0.5_f32.to_bits()), "{id}");
+        assert!(heir.file.ends_with(format!("{id}/lora.rkllm")), "{heir:?}");
+    }
+    // But it was made for these weights.
+    let files = [("x.rkllm", library.blob("other weights").await)];
+    let other = Creation { from: Some("made".to_owned()), ..made_of("other", &files) };
+    library.create(other).await.unwrap();
+    assert_eq!(library.model("other").adapter, None);
+    assert_eq!(library.model("other").state, ModelState::Ready);
+
+    library.delete("made").await.unwrap();
+    assert!(
+        !library.library.has_blob(sent).await.unwrap(),
+        "the file that it was sent as goes with it"
+    );
+}
+
+#[tokio::test]
+async fn a_modelfile_names_the_adapter_that_was_sent() {
+    let library = Root::new().with_model("base").open();
+    let sent = library.blob("small weights").await;
+    let modelfile = Some("FROM base\nADAPTER ./lora.rkllm".to_owned());
+    let named = |adapter| Creation {
+        name: "made".to_owned(),
+        modelfile: modelfile.clone(),
+        adapter,
+        ..Creation::default()
+    };
+    let refused = reason(library.create(named(None)).await);
+    assert_eq!(
+        refused,
+        "ADAPTER lora.rkllm: no such file was sent; `adapters` names it with its digest"
+    );
+    library.create(named(Some(("lora.rkllm".to_owned(), sent)))).await.unwrap();
+    assert!(library.model("made").adapter.is_some());
+}
+
+#[rstest]
+#[case::leads_out("../lora.rkllm", "file path must be relative")]
+#[case::safetensors("adapter_model.safetensors", "no adapter for this runtime")]
+#[case::weights("base.rkllm", "the adapter has the name of the model's own file, base.rkllm")]
+#[tokio::test]
+async fn a_file_that_is_no_adapter_is_refused(#[case] path: &str, #[case] words: &str) {
+    let library = Root::new().with_model("base").open();
+    let adapter = Some((path.to_owned(), library.blob("x").await));
+    let before = library.tree();
+    let refused = library.create(Creation { adapter, ..made_from("base", "made") }).await;
+    let refused = reason(refused);
+    assert!(refused.contains(words), "{refused}");
+    assert_eq!(library.tree(), before);
+}
+
+#[tokio::test]
 async fn a_file_that_was_not_sent_is_named() {
     let library = Root::new().open();
     let (weights, digest) = (library.blob("w").await, digest("never sent"));

@@ -93,12 +93,62 @@ fn a_folder_without_a_word_is_a_model_with_defaults() {
         reranks: None,
         query_instruction: None,
         vision: None,
+        adapter: None,
         presets: rkllama_core::Presets::default(),
         state: ModelState::Ready,
     };
     assert_eq!(root.model("a"), expected);
     let store = Store::open(root.path().to_owned(), Defaults { context_tokens_max: 2048 });
     assert_eq!(store.resolve("a").unwrap().context_tokens_max, 2048);
+}
+
+#[test]
+fn an_adapter_is_no_second_model() {
+    let named = "[adapter]\nfile = 'lora.rkllm'\n";
+    let root = Root::new().with_model("a").with("a/lora.rkllm", "small");
+    assert_eq!(
+        root.fault("a"),
+        "ROOT/a holds several models (a.rkllm, lora.rkllm): name one with `file` in rkllama.toml"
+    );
+    let root = root.with("a/rkllama.toml", named);
+    let model = root.model("a");
+    assert_eq!((model.state, model.weights_bytes), (ModelState::Ready, 1));
+    let adapter = model.adapter.unwrap();
+    assert_eq!((adapter.file, adapter.bytes), (root.path().join("a/lora.rkllm"), 5));
+
+    // As servers for these boards and Ollama's words have it, and beside weights that lie loose.
+    let root = Root::new().with_model("a").with("a/lora.rkllm", "small");
+    let root = root.with("a/Modelfile", "FROM=\"a.rkllm\"\nADAPTER=\"./lora.rkllm\"\n");
+    let root = root.with("b.rkllm", "w").with("b/tokenizer.json", "{}");
+    let root = root.with("b/lora.rkllm", "small").with("b/rkllama.toml", named);
+    for id in ["a", "b"] {
+        let model = root.model(id);
+        assert_eq!((model.state, model.weights_bytes), (ModelState::Ready, 1), "{id}");
+        assert_eq!(model.adapter.unwrap().bytes, 5, "{id}");
+    }
+}
+
+#[test]
+fn a_model_without_the_adapter_that_it_names_is_incomplete() {
+    let root = Root::new().with_model("a");
+    let root = root.with("a/rkllama.toml", "[adapter]\nfile = 'parts/lora.bin'\n");
+    let store = root.store();
+    assert_eq!(
+        root.fault("a"),
+        "no adapter parts/lora.bin in ROOT/a: correct `file` under [adapter] in rkllama.toml or \
+         ADAPTER in Modelfile"
+    );
+    // It comes later, and is another one later still.
+    let root = root.with("a/parts/lora.bin", "small");
+    store.rescan();
+    assert_eq!(store.resolve("a").unwrap().adapter.as_ref().unwrap().bytes, 5);
+    let root = root.with("a/parts/lora.bin", "smaller");
+    store.rescan();
+    assert_eq!(store.resolve("a").unwrap().adapter.as_ref().unwrap().bytes, 7);
+    let root = root.with("a/rkllama.toml", "[adapter]\nfile = 'a.rkllm'\n");
+    assert!(root.fault("a").contains("no .rkllm file"), "{}", root.fault("a"));
+    let root = root.with("a/rkllama.toml", "file = 'a.rkllm'\n[adapter]\nfile = 'a.rkllm'\n");
+    assert!(root.fault("a").starts_with("the adapter is the model itself: a.rkllm"));
 }
 
 #[test]

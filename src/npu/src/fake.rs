@@ -21,8 +21,8 @@ use crate::{
     Library, OpenError,
     fingerprint::DefaultParamFn,
     raw::{
-        ExtendParam, Handle, INPUT_MULTIMODAL, LastHiddenLayer, Logits, ParamHead, PerfStat,
-        ResultCallback, RunResult, call_state, e, f,
+        ExtendParam, Handle, INPUT_MULTIMODAL, LastHiddenLayer, Logits, LoraAdapter, ParamHead,
+        PerfStat, ResultCallback, RunResult, call_state, e, f,
     },
     table::{GroupFns, Table},
 };
@@ -52,6 +52,7 @@ pub(crate) struct Script {
     pub(crate) kv_tokens: c_int,
     pub(crate) clear_status: c_int,
     pub(crate) load_cache_status: c_int,
+    pub(crate) load_lora_status: c_int,
 }
 
 /// What the fake was told.
@@ -115,6 +116,7 @@ fn table(create_default_param: DefaultParamFn) -> Table {
         group: GroupFns::E { init: init_e, run: run_e },
         destroy,
         abort,
+        load_lora,
         load_prompt_cache,
         release_prompt_cache,
         set_chat_template,
@@ -289,6 +291,17 @@ unsafe extern "C" fn abort(handle: Handle) -> c_int {
     fake.seen.aborts.fetch_add(1, Ordering::SeqCst);
     fake.stop.store(true, Ordering::SeqCst);
     0
+}
+
+unsafe extern "C" fn load_lora(handle: Handle, adapter: *mut LoraAdapter) -> c_int {
+    // SAFETY: the session promises that the handle is live.
+    let fake = unsafe { &*handle.cast::<Fake>() };
+    // SAFETY: the session passes a structure and strings that live until this call returns. Its layout is
+    // the same in both groups.
+    let fields = unsafe { read_struct(adapter.cast(), "F", "RKLLMLoraAdapter") };
+    GOT.with_borrow_mut(|got| got.insert("RKLLMLoraAdapter", fields));
+    fake.seen.note("load_lora");
+    fake.script.load_lora_status
 }
 
 unsafe extern "C" fn load_prompt_cache(handle: Handle, path: *const c_char) -> c_int {
@@ -577,7 +590,7 @@ unsafe fn read_pointee(to: *const u8, group: &str, kind: &str) -> String {
             let text = unsafe { CStr::from_ptr(to.cast()) };
             format!("{text:?}")
         }
-        "RKLLMSamplingParam*" | "RKLLMPromptCacheParam*" => {
+        "RKLLMSamplingParam*" | "RKLLMPromptCacheParam*" | "RKLLMLoraParam*" => {
             // SAFETY: the caller's promise.
             let fields = unsafe { read_struct(to, group, kind.trim_end_matches('*')) };
             format!("{fields:?}")

@@ -42,5 +42,6 @@ pub use rknn::{
     ElementType, Network, NetworkError, Order, RknnLibrary, RknnOpenError, Tensor, Values,
 };
 pub use session::{
-    GenerateParams, ImageTags, LoadError, LoadParams, Pictured, Prompt, RunEnd, RunError, Session,
+    Adapter, GenerateParams, ImageTags, LoadError, LoadParams, Pictured, Prompt, RunEnd, RunError,
+    Session,
 };

@@ -14,8 +14,8 @@ use crate::{
     callback::on_result,
     fingerprint::{Buffer, write_defaults},
     raw::{
-        ExtendParam, Handle, INPUT_MULTIMODAL, INPUT_TOKEN, ParamHead, PromptCacheParam,
-        TokenInput, e,
+        ExtendParam, Handle, INPUT_MULTIMODAL, INPUT_TOKEN, LoraAdapter, LoraParam, ParamHead,
+        PromptCacheParam, TokenInput, e,
         f::{self, SamplingParam},
     },
     table::{InitE, InitF, Table},
@@ -239,29 +239,48 @@ pub(crate) const fn save_to(path: &CStr) -> PromptCacheParam {
     PromptCacheParam { save_prompt_cache: 1, prompt_cache_path: path.as_ptr() }
 }
 
-/// How group E runs, in one of the modes of `raw`. Valid as long as `cache` points to something live
-/// or is null.
-pub(crate) fn infer_e(mode: i32, append: bool, cache: *mut PromptCacheParam) -> e::InferParam {
+/// What a model's only adapter is called when it is loaded and in every run.
+const ADAPTER: &CStr = c"adapter";
+
+/// An adapter to load. Valid as long as `path` is not moved or dropped.
+pub(crate) const fn adapter(path: &CStr, scale: f32) -> LoraAdapter {
+    LoraAdapter { lora_adapter_path: path.as_ptr(), lora_adapter_name: ADAPTER.as_ptr(), scale }
+}
+
+/// The order to run with the adapter that was loaded.
+pub(crate) const fn with_adapter() -> LoraParam {
+    LoraParam { lora_adapter_name: ADAPTER.as_ptr() }
+}
+
+/// How group E runs, in one of the modes of `raw`. Valid as long as `lora` and `cache` point to
+/// something live or are null.
+pub(crate) fn infer_e(
+    mode: i32,
+    append: bool,
+    lora: *mut LoraParam,
+    cache: *mut PromptCacheParam,
+) -> e::InferParam {
     e::InferParam {
         mode,
-        lora_params: ptr::null_mut(),
+        lora_params: lora,
         prompt_cache_params: cache,
         keep_history: c_int::from(append),
     }
 }
 
 /// How group F runs, in one of the modes of `raw`. Valid as long as `sampling` is not moved or
-/// dropped, and `cache` points to something live or is null.
+/// dropped, and `lora` and `cache` point to something live or are null.
 pub(crate) fn infer_f(
     mode: i32,
     sampling: &mut SamplingParam,
     tokens_max: u32,
     append: bool,
+    lora: *mut LoraParam,
     cache: *mut PromptCacheParam,
 ) -> f::InferParam {
     f::InferParam {
         mode,
-        lora_params: ptr::null_mut(),
+        lora_params: lora,
         prompt_cache_params: cache,
         sampling_params: sampling,
         keep_history: c_int::from(append),

@@ -46,6 +46,17 @@ pub struct LoadParams {
     /// The tokens around and in the place of an image, of a model that is to be shown images. The
     /// runtime's own chat template is then put out of use.
     pub image_tags: Option<ImageTags>,
+    /// The adapter that every run is made with, if the model has one.
+    pub adapter: Option<Adapter>,
+}
+
+/// A LoRA adapter: a file of small weights that change a model's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// Its file, which RKLLM-Toolkit makes beside the model's.
+    pub file: PathBuf,
+    /// What its weights are multiplied with; 1 leaves them as they are.
+    pub scale: f32,
 }
 
 /// The names of the tokens that the runtime writes where an image stands; each may be empty.
@@ -115,6 +126,9 @@ pub enum LoadError {
     /// The runtime said that it loaded the model and gave no handle: the NPU has no memory left.
     #[error("the runtime gave no handle: the NPU is out of memory")]
     NoHandle,
+    /// The model was loaded, its adapter was not. The runtime's reason stands on its standard output.
+    #[error("the runtime refused the adapter {}", .0.display())]
+    Adapter(PathBuf),
 }
 
 /// A prompt and its limits.
@@ -170,6 +184,8 @@ pub struct Session {
     load_time: Duration,
     /// As [`LoadParams::image_tags`].
     image_tags: Option<[CString; 3]>,
+    /// Whether runs are made with the adapter that was loaded.
+    has_adapter: bool,
     /// What the library may still look at; freed after the handle.
     _kept: Kept,
 }
@@ -188,6 +204,7 @@ impl Session {
         check(profile, params)?;
         let model_path = CString::new(params.model.as_os_str().as_bytes())
             .map_err(|_| LoadError::Invalid("the model's path contains a zero byte".to_owned()))?;
+        let adapter = params.adapter.as_ref().map(c_adapter).transpose()?;
         let tags = params.image_tags.as_ref().map(c_tags).transpose()?;
         let table = *library.table();
         let kept = Kept::new(model_path, tags.as_ref());
@@ -206,7 +223,7 @@ impl Session {
         }
         let abort = AbortHandle::new(handle, table.abort);
         let context_tokens_max = params.context_tokens_max;
-        Ok(Self {
+        let session = Self {
             handle,
             abort,
             table,
@@ -215,9 +232,23 @@ impl Session {
             sampling,
             load_time,
             image_tags: tags,
+            has_adapter: adapter.is_some(),
             _kept: kept,
+        };
+        if let (Some(adapter), Some((path, scale))) = (&params.adapter, adapter)
+            && !session.load_adapter(&path, scale)
+        {
+            return Err(LoadError::Adapter(adapter.file.clone()));
         }
-        .without_template())
+        Ok(session.without_template())
+    }
+
+    /// Loads the adapter for all runs; returns whether the runtime did.
+    fn load_adapter(&self, path: &CStr, scale: f32) -> bool {
+        let mut adapter = params::adapter(path, scale);
+        // SAFETY: the handle is live and idle; the structure and its strings live until the call has
+        // returned.
+        unsafe { (self.table.load_lora)(self.handle, &raw mut adapter) == 0 }
     }
 
     /// Puts the runtime's own template out of use where images are shown: their prompts are texts, and it
@@ -333,10 +364,12 @@ impl Session {
     ) -> c_int {
         let mut cache = save.map(params::save_to);
         let cache = cache.as_mut().map_or(ptr::null_mut(), |cache| &raw mut *cache);
+        let mut lora = self.has_adapter.then(params::with_adapter);
+        let lora = lora.as_mut().map_or(ptr::null_mut(), |lora| &raw mut *lora);
         match self.table.group {
             GroupFns::E { run, .. } => {
                 let mut input = params::input_e(&mut given);
-                let mut infer = params::infer_e(mode, params.append, cache);
+                let mut infer = params::infer_e(mode, params.append, lora, cache);
                 // SAFETY: the handle is live (we own it) and idle (`&mut` in `generate`); the
                 // structures are this group's and live, like all they point to, until it returns.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
@@ -344,8 +377,14 @@ impl Session {
             GroupFns::F { run, .. } => {
                 let mut input = params::input_f(&mut given, self.image_tags.as_ref());
                 let mut sampling = self.sampling.with(&params.sampling);
-                let mut infer =
-                    params::infer_f(mode, &mut sampling, params.tokens_max, params.append, cache);
+                let mut infer = params::infer_f(
+                    mode,
+                    &mut sampling,
+                    params.tokens_max,
+                    params.append,
+                    lora,
+                    cache,
+                );
                 // SAFETY: as above.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
             }
@@ -451,6 +490,16 @@ fn c_tags(tags: &ImageTags) -> Result<[CString; 3], LoadError> {
             .map_err(|_| LoadError::Invalid(format!("a zero byte in the image tag {tag:?}")))
     };
     Ok([tag(&tags.start)?, tag(&tags.end)?, tag(&tags.content)?])
+}
+
+/// An adapter's path and scale, as the library takes them.
+fn c_adapter(adapter: &Adapter) -> Result<(CString, f32), LoadError> {
+    let path = c_path(&adapter.file).map_err(LoadError::Invalid)?;
+    if !adapter.scale.is_finite() {
+        let scale = adapter.scale;
+        return Err(LoadError::Invalid(format!("an adapter's scale of {scale}")));
+    }
+    Ok((path, adapter.scale))
 }
 
 /// A path as the library takes it.

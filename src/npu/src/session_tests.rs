@@ -8,8 +8,8 @@ use std::{
 use pretty_assertions::assert_eq;
 
 use crate::{
-    GenerateParams, ImageTags, LoadError, LoadParams, OpenError, Pictured, Prompt, RunError,
-    Sampling, Session, TOKEN_UNKNOWN,
+    Adapter, GenerateParams, ImageTags, LoadError, LoadParams, OpenError, Pictured, Prompt,
+    RunError, Sampling, Session, TOKEN_UNKNOWN,
     fake::{self, Call, Script, got},
     raw::call_state,
 };
@@ -25,6 +25,7 @@ fn load_params() -> LoadParams {
         cpu_mask: None,
         base_domain: None,
         image_tags: None,
+        adapter: None,
     }
 }
 
@@ -228,6 +229,8 @@ fn what_cannot_be_right_does_not_reach_the_library() {
         LoadParams { cpu_mask: Some(0x1FF), ..load_params() },
         LoadParams { base_domain: Some(16), ..load_params() },
         LoadParams { model: "/models/a\0b".into(), ..load_params() },
+        adapted("/models/a\0b", 1.0),
+        adapted("/models/lora.rkllm", f32::NAN),
     ] {
         let refused = Session::load(&library, &bad).err();
         assert!(matches!(refused, Some(LoadError::Invalid(_))), "{bad:?}: {refused:?}");
@@ -432,6 +435,49 @@ fn what_is_not_stated_stays_as_the_library_wrote_it() {
         assert_eq!((got["top_k"].as_str(), got["top_p"].as_str()), ("40", "0.9"));
         assert_eq!(got["skip_special_token"], "1");
         assert_eq!(got["extend_param.enabled_cpus_mask"], "0xf0");
+    }
+}
+
+fn adapted(file: &str, scale: f32) -> LoadParams {
+    LoadParams { adapter: Some(Adapter { file: file.into(), scale }), ..load_params() }
+}
+
+#[test]
+fn an_adapter_is_loaded_behind_its_model_and_named_in_every_run() {
+    for version in GROUPS {
+        let seen = fake::prepare(Script::default());
+        let params = adapted("/models/lora.rkllm", 0.5);
+        let mut session = Session::load(&fake::library(version), &params).unwrap();
+        assert_eq!(seen.calls(), ["init", "load_lora"], "{version}");
+        let loaded = got("RKLLMLoraAdapter");
+        assert_eq!(
+            loaded,
+            fields(&[
+                ("lora_adapter_path", "\"/models/lora.rkllm\""),
+                ("lora_adapter_name", "\"adapter\""),
+                ("scale", "0.5"),
+            ])
+        );
+        let named = fields(&[("lora_adapter_name", &loaded["lora_adapter_name"])]);
+        session.generate(&prompt(&[7]), &mut |_| {}).unwrap();
+        assert_eq!(got("RKLLMInferParam")["lora_params"], format!("{named:?}"), "{version}");
+        session.read(Prompt::Tokens(&[7]), &mut |_| {}).unwrap();
+        assert_eq!(got("RKLLMInferParam")["lora_params"], format!("{named:?}"), "{version}");
+    }
+}
+
+#[test]
+fn a_model_whose_adapter_is_refused_is_freed() {
+    for version in GROUPS {
+        let seen = fake::prepare(Script { load_lora_status: -1, ..Script::default() });
+        let params = adapted("/models/lora.rkllm", 1.0);
+        let refused = Session::load(&fake::library(version), &params).err().unwrap();
+        assert_eq!(refused, LoadError::Adapter("/models/lora.rkllm".into()));
+        assert_eq!(
+            seen.calls(),
+            ["init", "load_lora", "release_prompt_cache", "destroy"],
+            "{version}"
+        );
     }
 }
 

@@ -9,10 +9,11 @@ use std::ffi::{c_char, c_int, c_void};
 use crate::{
     Group,
     fingerprint::DefaultParamFn,
-    raw::{Handle, ResultCallback, e, f},
+    raw::{Handle, LoraAdapter, ResultCallback, e, f},
 };
 
 pub(crate) type HandleFn = unsafe extern "C" fn(Handle) -> c_int;
+pub(crate) type LoadLoraFn = unsafe extern "C" fn(Handle, *mut LoraAdapter) -> c_int;
 pub(crate) type LoadPromptCacheFn = unsafe extern "C" fn(Handle, *const c_char) -> c_int;
 pub(crate) type SetChatTemplateFn =
     unsafe extern "C" fn(Handle, *const c_char, *const c_char, *const c_char) -> c_int;
@@ -40,6 +41,7 @@ pub(crate) struct Table {
     pub(crate) group: GroupFns,
     pub(crate) destroy: HandleFn,
     pub(crate) abort: HandleFn,
+    pub(crate) load_lora: LoadLoraFn,
     pub(crate) load_prompt_cache: LoadPromptCacheFn,
     pub(crate) release_prompt_cache: HandleFn,
     pub(crate) set_chat_template: SetChatTemplateFn,
@@ -78,6 +80,8 @@ impl Table {
             destroy: unsafe { symbol(library, "rkllm_destroy") }?,
             // SAFETY: the same in both groups.
             abort: unsafe { symbol(library, "rkllm_abort") }?,
+            // SAFETY: the same in both groups.
+            load_lora: unsafe { symbol(library, "rkllm_load_lora") }?,
             // SAFETY: the same in both groups.
             load_prompt_cache: unsafe { symbol(library, "rkllm_load_prompt_cache") }?,
             // SAFETY: the same in both groups.

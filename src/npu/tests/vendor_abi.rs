@@ -24,8 +24,8 @@ use std::{
 
 use pretty_assertions::assert_eq;
 use rkllama_npu::{
-    GenerateParams, Library, LoadError, LoadParams, Prompt, RunEnd, RunError, Sampling, Session,
-    inspect,
+    Adapter, GenerateParams, Library, LoadError, LoadParams, Prompt, RunEnd, RunError, Sampling,
+    Session, inspect,
 };
 
 const RELEASES: [&str; 2] = ["1.2.3", "1.3.0"];
@@ -79,6 +79,14 @@ fn model(folder: &Path, toolkit: &str, more: &str) -> PathBuf {
 }
 
 fn load(library: &Path, model: PathBuf) -> Result<Session, LoadError> {
+    load_with(library, model, None)
+}
+
+fn load_with(
+    library: &Path,
+    model: PathBuf,
+    adapter: Option<Adapter>,
+) -> Result<Session, LoadError> {
     let library = Library::open(library).unwrap();
     Session::load(
         &library,
@@ -90,6 +98,7 @@ fn load(library: &Path, model: PathBuf) -> Result<Session, LoadError> {
             cpu_mask: None,
             base_domain: None,
             image_tags: None,
+            adapter,
         },
     )
 }
@@ -205,6 +214,24 @@ fn a_prompt_of_tokens_is_answered_the_same_way_twice() {
         assert!(tokens > 0 && !text.is_empty(), "{release}: {tokens} tokens, {text:?}");
         let (again, ..) = generate(&mut session, 24);
         assert_eq!(again, text, "{release}");
+    });
+}
+
+#[test]
+fn an_adapter_changes_what_the_model_says() {
+    for_each_release(|release, library, folder| {
+        let plain = "[latency]\nscale = 0.0\n[[rule]]\nsay = \"I am the base.\"\n";
+        let model = model(folder, release, plain);
+        let file = folder.join("lora.rkllm");
+        let load = |scale| {
+            let adapter = Adapter { file: file.clone(), scale };
+            load_with(library, model.clone(), Some(adapter))
+        };
+        assert_eq!(load(1.0).err(), Some(LoadError::Adapter(file.clone())), "{release}");
+        fs::write(&file, "RKLLM-MOCK-LORA 1\n[[rule]]\nsay = \"I am adapted.\"\n").unwrap();
+        let mut session = load(1.0).unwrap();
+        let (text, _, end) = generate(&mut session, 24);
+        assert_eq!((text.as_str(), end.is_ok()), ("I am adapted.", true), "{release}");
     });
 }
 

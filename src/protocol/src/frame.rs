@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of the frames: changes with every change of this file.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// From the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,17 @@ pub struct Load {
     pub base_domain: u8,
     /// How the model sees, if it does.
     pub vision: Option<Vision>,
+    /// The adapter that every run is made with, if the model has one.
+    pub adapter: Option<Adapter>,
+}
+
+/// A LoRA adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Its file.
+    pub file: PathBuf,
+    /// What its weights are multiplied with.
+    pub scale: f32,
 }
 
 /// A network that makes vectors of images for the model.

@@ -11,7 +11,7 @@ mod frame;
 
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use frame::{
-    Embed, Embedding, Encoder, End, FromWorker, Generate, Image, KvOrders, Load, Loaded, Normalise,
-    Order, Pictured, Piece, Point, Pointed, Pooling, RunSampling, Score, Scores, Stats, ToWorker,
-    TokenScore, VERSION, Vision,
+    Adapter, Embed, Embedding, Encoder, End, FromWorker, Generate, Image, KvOrders, Load, Loaded,
+    Normalise, Order, Pictured, Piece, Point, Pointed, Pooling, RunSampling, Score, Scores, Stats,
+    ToWorker, TokenScore, VERSION, Vision,
 };

@@ -250,6 +250,7 @@ mod tests {
             reranks: None,
             query_instruction: None,
             vision: None,
+            adapter: None,
             presets: rkllama_core::Presets::default(),
             state: ModelState::Ready,
         }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rkllama_npu::{
-    AbortHandle, GenerateParams, Hidden, ImageTags, Library, LoadParams, Logits, Piece, Profile,
-    Prompt, RunEnd, RunError, Sampling, Session,
+    AbortHandle, Adapter, GenerateParams, Hidden, ImageTags, Library, LoadParams, Logits, Piece,
+    Profile, Prompt, RunEnd, RunError, Sampling, Session,
 };
 use rkllama_protocol::{Load, RunSampling, Vision};
 
@@ -82,6 +82,7 @@ impl Runtime for Vendor {
             cpu_mask: None,
             base_domain: Some(load.base_domain),
             image_tags: load.vision.as_ref().map(tags),
+            adapter: load.adapter.clone().map(|it| Adapter { file: it.file, scale: it.scale }),
         };
         let mut session = Session::load(&library, &params).map_err(|err| err.to_string())?;
         // Behind the model: what the runtime says of that is then known whatever becomes of this.

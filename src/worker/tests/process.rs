@@ -95,6 +95,7 @@ impl Worker {
         worker.say(&ToWorker::Load(Load {
             base_domain: 0,
             vision: None,
+            adapter: None,
             runtime: library,
             model,
             context_tokens_max: 512,

@@ -243,6 +243,24 @@ async fn one_conversation_alone_writes_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_saved_with_one_adapter_is_not_read_with_another() {
+    let manifest = "[adapter]\nfile = 'lora.bin'\n";
+    let setup = ServerSetup::new()
+        .mock("1.3.0")
+        .model(&ModelDir::demo("demo").manifest(manifest))
+        .config("[saved_prompts]\ntokens_min = 64\nmax_mb = 64");
+    let folder = setup.models().join("demo");
+    std::fs::write(folder.join("lora.bin"), "small weights").unwrap();
+    let server = setup.start();
+    take_turns(&server, 3).await;
+    assert_eq!((saves(&server), loads(&server)), (2, 2));
+    std::fs::write(folder.join("rkllama.toml"), format!("{manifest}scale = 0.5\n")).unwrap();
+    let server = server.restart();
+    take_turns(&server, 2).await;
+    assert_eq!((saves(&server), loads(&server)), (2 + 2, 2), "saved afresh, and not read");
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_not_given_to_the_runtime() {
     let server = saving().start();
     let expected = take_turns(&server, 2).await;

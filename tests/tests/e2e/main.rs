@@ -3,6 +3,7 @@
 //! One executable for all of them, because linking is what takes the time.
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod adapters;
 mod answers;
 mod browsers;
 mod burdens;

@@ -152,6 +152,7 @@ impl Models for Willing {
     fn list(&self) -> Vec<Arc<Model>> {
         vec![Arc::new(Model {
             vision: None,
+            adapter: None,
             id: "tiny".to_owned(),
             created_s: 0,
             weights_bytes: 0,

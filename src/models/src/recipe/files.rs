@@ -19,13 +19,20 @@ pub struct ModelFile {
 }
 
 /// The files that a model made of this folder, or of this `.rkllm` file, has: weights, encoders, and what
-/// is said about text, which may lie in `tokenizer/`. `None` for a folder without weights.
+/// is said about text, which may lie in `tokenizer/`. `None` for a folder without weights. `adapter` is a
+/// file that is no model, wherever it lies.
 ///
 /// # Errors
 /// Names what is no model, or what there is too much of.
-pub fn model_files(path: &Path) -> Result<Option<Vec<ModelFile>>, String> {
+pub fn model_files(path: &Path, adapter: Option<&Path>) -> Result<Option<Vec<ModelFile>>, String> {
+    let weights_in = |folder: &Path| {
+        let mut found = weights_in(folder).map_err(|error| error.to_string())?;
+        found
+            .retain(|name| adapter.is_none_or(|adapter| !is_one_file(adapter, &folder.join(name))));
+        Ok::<_, String>(found)
+    };
     let (folder, weights) = if path.is_dir() {
-        let found = weights_in(path).map_err(|error| error.to_string())?;
+        let found = weights_in(path)?;
         match found.as_slice() {
             [] => return Ok(None),
             [only] => (path, only.clone()),
@@ -49,6 +56,39 @@ pub fn model_files(path: &Path) -> Result<Option<Vec<ModelFile>>, String> {
         }
     }
     Ok(Some(files))
+}
+
+/// The adapter that is named: this file, or the only one of its kind in this folder.
+///
+/// # Errors
+/// Names what is no adapter, or what there is too much of.
+pub fn adapter_file(path: &Path) -> Result<ModelFile, String> {
+    if !path.is_dir() {
+        let name = name_of_weights(path).map_err(|_| {
+            format!(
+                "{} is no adapter for this runtime: it takes .{WEIGHTS_EXTENSION} files, which \
+                 RKLLM-Toolkit makes",
+                path.display()
+            )
+        })?;
+        return Ok(ModelFile { path: path.to_owned(), name });
+    }
+    let found = weights_in(path).map_err(|error| error.to_string())?;
+    match found.as_slice() {
+        [only] => Ok(ModelFile { path: path.join(only), name: only.clone() }),
+        [] => Err(format!("{} holds no .{WEIGHTS_EXTENSION} file", path.display())),
+        several => Err(format!(
+            "{} holds several adapters, name one: {}",
+            path.display(),
+            several.join(", ")
+        )),
+    }
+}
+
+/// Whether both names lead to the same file.
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize();
+    place(one).is_ok_and(|one| place(other).is_ok_and(|other| one == other))
 }
 
 fn name_of_weights(path: &Path) -> Result<String, String> {
@@ -94,7 +134,7 @@ mod tests {
     }
 
     fn names(path: &Path) -> Vec<String> {
-        let files = model_files(path).unwrap().unwrap();
+        let files = model_files(path, None).unwrap().unwrap();
         assert!(files.iter().all(|file| file.path.is_file()), "{files:?}");
         files.into_iter().map(|file| file.name).collect()
     }
@@ -115,14 +155,14 @@ mod tests {
             ["m.rkllm", "vision.rknn", "tokenizer.json", "tokenizer_config.json", "config.json"];
         assert_eq!(names(dir.path()), all);
         assert_eq!(names(&dir.path().join("m.rkllm")), all);
-        let files = model_files(dir.path()).unwrap().unwrap();
+        let files = model_files(dir.path(), None).unwrap().unwrap();
         assert_eq!(files[3].path, dir.path().join("tokenizer_config.json"));
     }
 
     #[test]
     fn of_several_models_one_is_named() {
         let dir = folder(&["a.rkllm", "b.rkllm", "vision.rknn", "tokenizer.json"]);
-        let error = model_files(dir.path()).unwrap_err();
+        let error = model_files(dir.path(), None).unwrap_err();
         assert!(error.ends_with("name one: a.rkllm, b.rkllm"), "{error}");
         assert_eq!(names(&dir.path().join("b.rkllm")), ["b.rkllm", "tokenizer.json"]);
     }
@@ -130,8 +170,8 @@ mod tests {
     #[test]
     fn what_has_no_weights_is_no_model() {
         let dir = folder(&["tokenizer.json", "x.gguf"]);
-        assert_eq!(model_files(dir.path()), Ok(None));
-        let error = model_files(&dir.path().join("x.gguf")).unwrap_err();
+        assert_eq!(model_files(dir.path(), None), Ok(None));
+        let error = model_files(&dir.path().join("x.gguf"), None).unwrap_err();
         assert!(error.contains("x.gguf is no model"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
@@ -16,7 +16,7 @@ use reqwest::{
 };
 use rkllama_compat::ollama::check_template;
 use rkllama_core::{Digest, Message};
-use rkllama_models::{ModelFile, Recipe, model_files};
+use rkllama_models::{ModelFile, Recipe, adapter_file, model_files};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
@@ -50,12 +50,17 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<()> {
     for warning in &recipe.warnings {
         writeln!(io::stderr(), "{warning}")?;
     }
-    if !recipe.adapters.is_empty() {
-        bail!("{shown}: adapters are not supported");
+    if recipe.adapters.len() > 1 {
+        bail!("{shown}: only one adapter is currently supported");
     }
     let folder = args.file.parent().unwrap_or(Path::new(""));
     let home = env::home_dir();
-    let source = source(&recipe.from, folder, home.as_deref()).map_err(anyhow::Error::msg)?;
+    let adapter = recipe.adapters.first();
+    let adapter = adapter.map(|it| adapter_at(&place(it, folder, home.as_deref()))).transpose();
+    let adapter =
+        adapter.map_err(anyhow::Error::msg).with_context(|| format!("{shown}: ADAPTER"))?;
+    let source = source(&recipe.from, folder, home.as_deref(), adapter.as_ref());
+    let source = source.map_err(anyhow::Error::msg)?;
     let client = Client::new(&args.server)?;
     runtime()?.block_on(async {
         let mut request = request(&args.name, &recipe);
@@ -66,6 +71,10 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<()> {
                 request.insert("files".to_owned(), json!(files))
             }
         };
+        if let Some(adapter) = adapter {
+            let sent = client.send_files(&[adapter]).await?;
+            request.insert("adapters".to_owned(), json!(sent));
+        }
         let answer = client.send(client.post("/api/create").json(&request)).await?;
         // Where it is made from a model of the hub, that comes first.
         let mut progress = Progress::new();
@@ -76,16 +85,31 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<()> {
     })
 }
 
-/// What FROM means: what is here, unless nothing here is a model.
-fn source(from: &str, folder: &Path, home: Option<&Path>) -> Result<Source, String> {
-    let path = match (from.strip_prefix("~/"), home) {
+/// Where a path of a Modelfile leads.
+fn place(path: &str, folder: &Path, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => home.join(rest),
-        _ => folder.join(from),
-    };
+        _ => folder.join(path),
+    }
+}
+
+/// The adapter that lies there.
+fn adapter_at(path: &Path) -> Result<ModelFile, String> {
+    if path.exists() { adapter_file(path) } else { Err(format!("there is no {}", path.display())) }
+}
+
+/// What FROM means: what is here, unless nothing here is a model.
+fn source(
+    from: &str,
+    folder: &Path,
+    home: Option<&Path>,
+    adapter: Option<&ModelFile>,
+) -> Result<Source, String> {
+    let path = place(from, folder, home);
     let is_path = ["/", "./", "../", "~/"].iter().any(|start| from.starts_with(start))
         || matches!(from, "." | "..");
     if path.exists() {
-        match model_files(&path)? {
+        match model_files(&path, adapter.map(|it| &*it.path))? {
             Some(files) => return Ok(Source::Files(files)),
             None if is_path => return Err(format!("{} holds no .rkllm file", path.display())),
             // A folder that happens to be called as a model is.
@@ -232,7 +256,7 @@ mod tests {
         touch("m/tokenizer.json");
         touch("other/notes.txt");
         touch("x.gguf");
-        let of = |from: &str| source(from, folder, Some(folder));
+        let of = |from: &str| source(from, folder, Some(folder), None);
         let names = |from: &str| match of(from) {
             Ok(Source::Files(files)) => files.into_iter().map(|file| file.name).collect(),
             other => vec![format!("{other:?}")],

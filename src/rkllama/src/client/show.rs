@@ -125,8 +125,17 @@ fn rows_of_model(shown: &Shown) -> Vec<Vec<String>> {
         ("context length", number("context_length")),
         ("embedding length", number("embedding_length")),
         ("quantization", said(&details.quantization_level)),
+        ("adapter", adapter(model_info)),
     ];
     rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?])).collect()
+}
+
+/// The adapter's file, and its scale where that is not 1.
+fn adapter(model_info: &Map<String, Value>) -> Option<String> {
+    let file = model_info.get("adapter.file")?.as_str()?;
+    let scale = model_info.get("adapter.scale").and_then(Value::as_f64);
+    let scale = scale.filter(|scale| (scale - 1.0).abs() > f64::EPSILON);
+    Some(scale.map_or_else(|| file.to_owned(), |scale| format!("{file} (scale {scale})")))
 }
 
 fn rows_of_parameters(shown: &Shown) -> Vec<Vec<String>> {

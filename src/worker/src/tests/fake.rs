@@ -458,6 +458,7 @@ pub(crate) fn load() -> Load {
         ignore_eos: false,
         base_domain: 0,
         vision: None,
+        adapter: None,
     }
 }
 

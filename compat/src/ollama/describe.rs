@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{
     failure::bad,
+    settings::settings,
     store_wire::PresetMessage,
     wire::{Capability, Details, ProcessModel, Processes, Show, Tags, TagsModel},
 };
@@ -136,11 +137,15 @@ pub(super) fn show(
         content: message.content.clone(),
     });
     let info = model_info(model, &card, config.as_ref(), basename);
+    let settings = settings(model, traits);
+    let is_setting = |name: &str| settings.iter().any(|setting| setting.name == name);
+    let origins = presets.origins.iter().filter(|(name, _)| !is_setting(name));
     Ok(Show {
         modelfile: modelfile(model, &template, &parameters),
         license: (!presets.licenses.is_empty()).then(|| presets.licenses.join("\n")),
-        origins: Some(presets.origins.iter().cloned().collect())
+        origins: Some(origins.cloned().collect())
             .filter(|origins: &BTreeMap<_, _>| !origins.is_empty()),
+        settings,
         system: presets.system.clone(),
         messages: Some(messages.collect()).filter(|messages: &Vec<_>| !messages.is_empty()),
         parameters: (!lines.is_empty()).then(|| lines.join("\n")),

@@ -12,6 +12,7 @@ mod embed;
 mod failure;
 mod options;
 mod read;
+pub mod settings;
 mod store;
 pub mod store_wire;
 mod template;

@@ -6,7 +6,7 @@ use poem_openapi::{Enum, Object, types::Example};
 use rkllama_http::{JsonObject, JsonValue, document_one_of};
 use serde::{Deserialize, Serialize};
 
-use super::store_wire::PresetMessage;
+use super::{settings::Setting, store_wire::PresetMessage};
 
 /// What is wrong.
 #[derive(Debug, Clone, Object, Serialize)]
@@ -677,6 +677,8 @@ pub struct Show {
     /// this server's. Ollama does not have this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origins: Option<BTreeMap<String, String>>,
+    /// What else counts for it and who says so. Ollama does not have this field.
+    pub settings: Vec<Setting>,
     /// Its licences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,

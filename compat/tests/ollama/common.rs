@@ -128,6 +128,8 @@ impl Texts for ScriptedTexts {
         let is_able = model.id == "able";
         let config = r#"{"model_type": "qwen3", "hidden_size": 1024}"#;
         let traits = ModelTraits {
+            tool_format: if is_able { "hermes" } else { "generic" }.to_owned(),
+            reasoning_format: if is_able { "think" } else { "none" }.to_owned(),
             vision: false,
             pointing: false,
             template: "{{ messages }}".to_owned(),

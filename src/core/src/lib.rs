@@ -8,6 +8,7 @@ mod embedding;
 mod engine;
 mod error;
 mod event;
+mod file_name;
 mod image;
 mod keep_alive;
 mod logprobs;
@@ -30,6 +31,7 @@ pub use engine::{
 };
 pub use error::{EngineError, ModelError, PromptTokens};
 pub use event::{Event, Finish, Finished, Started, Timings, ToolCallPiece, Usage};
+pub use file_name::{chip_in_name, toolkit_in_name};
 pub use image::{
     Fetching, IMAGE_MARK, Image, ImageFetch, ImageSource, ImageTags, Normalise, PointerHead, Vision,
 };

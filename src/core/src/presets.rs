@@ -29,7 +29,9 @@ pub struct Presets {
     pub parameters: Vec<(String, String)>,
     /// Where it was pulled from.
     pub source: Option<Source>,
-    /// What is said about it, by Ollama's names, each with the file that says so.
+    /// Its other names.
+    pub aliases: Vec<String>,
+    /// What is said about it, by Ollama's names and the manifest's keys, each with the file that says so.
     pub origins: Vec<(String, String)>,
 }
 

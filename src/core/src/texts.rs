@@ -17,6 +17,10 @@ pub struct ModelTraits {
     pub tools: bool,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
+    /// The name of the form in which it calls tools.
+    pub tool_format: String,
+    /// The name of the form in which it marks its thoughts.
+    pub reasoning_format: String,
     /// Whether it can be shown images.
     pub vision: bool,
     /// Whether it finds places on pictures of screens.

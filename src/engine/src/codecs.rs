@@ -62,6 +62,8 @@ impl Codecs {
                 template: codec.template_source().to_owned(),
                 tools: codec.capabilities().tools,
                 thinking: codec.capabilities().reasoning(),
+                tool_format: codec.capabilities().tool_format.to_string(),
+                reasoning_format: codec.capabilities().reasoning_format.to_string(),
                 vision: model.vision.is_some(),
                 pointing: model.vision.as_ref().is_some_and(|it| it.pointer_head.is_some()),
                 infill: codec.can_infill(),

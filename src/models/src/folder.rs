@@ -117,7 +117,11 @@ impl Folder {
             query_instruction: settings.query_instruction,
             vision,
             adapter,
-            presets: Presets { origins: settings.origins, ..settings.presets },
+            presets: Presets {
+                aliases: settings.aliases.clone(),
+                origins: settings.origins,
+                ..settings.presets
+            },
             state,
         };
         Some(Self {

@@ -322,6 +322,7 @@ pub(crate) fn parse(text: &str) -> Result<Settings, String> {
             parent: manifest.parent,
             parameters: manifest.parameters.iter().map(as_json).collect(),
             source: manifest.source.map(Source::from),
+            aliases: Vec::new(),
             origins: Vec::new(),
         },
         ..Settings::default()
@@ -544,6 +545,7 @@ mod tests {
                     revision: "c0ffee".to_owned(),
                     file: "a/b.rkllm".to_owned(),
                 }),
+                aliases: Vec::new(),
                 origins: Vec::new(),
             },
             warnings: Vec::new(),

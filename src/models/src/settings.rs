@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) presets: Presets,
     /// Values of other people's files that were mended or skipped.
     pub(crate) warnings: Vec<String>,
-    /// What is stated, by Ollama's names, each with the file that states it.
+    /// What is stated, by Ollama's names and the manifest's keys, each with the file that states it.
     pub(crate) origins: Vec<(String, String)>,
 }
 
@@ -61,6 +61,22 @@ impl Settings {
             ("stop", !presets.stop.is_empty()),
             ("system", presets.system.is_some()),
             ("template", self.template.is_some() || presets.go_template.is_some()),
+            ("file", self.file.is_some()),
+            ("type", self.kind.is_some()),
+            ("runtime", self.runtime.is_some()),
+            ("memory_mb", self.memory_bytes.is_some()),
+            ("keep_alive", presets.keep_alive.is_some()),
+            ("aliases", !self.aliases.is_empty()),
+            ("tool_format", self.tool_format.is_some()),
+            ("reasoning_format", self.reasoning_format.is_some()),
+            ("pooling", self.pooling.is_some()),
+            ("query_instruction", self.query_instruction.is_some()),
+            ("rerank_frame", self.rerank_frame.is_some()),
+            ("encoder", self.vision.encoder.is_some()),
+            ("pointer_head", self.vision.pointer_head.is_some()),
+            ("adapter", self.adapter.is_some()),
+            ("parent", presets.parent.is_some()),
+            ("source", presets.source.is_some()),
         ];
         let stated = stated.into_iter().filter_map(|(name, is_stated)| is_stated.then_some(name));
         let others = presets.parameters.iter().map(|(name, _)| name.as_str());
@@ -125,6 +141,7 @@ fn merged(upper: Presets, lower: Presets) -> Presets {
         parameters: first_of(upper.parameters, lower.parameters),
         source: upper.source.or(lower.source),
         // Known when all files are read.
+        aliases: Vec::new(),
         origins: Vec::new(),
     }
 }

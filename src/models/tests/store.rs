@@ -321,6 +321,8 @@ fn manifest_wins_over_modelfile_wins_over_recommendation() {
     let mut origins = model.presets.origins;
     origins.sort_unstable();
     let expected = [
+        ("aliases", "rkllama.toml"),
+        ("file", "Modelfile"),
         ("num_ctx", "rkllama.toml"),
         ("num_predict", "Modelfile"),
         ("temperature", "generation_config.json"),

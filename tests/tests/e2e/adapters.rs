@@ -70,7 +70,8 @@ async fn an_adapter_makes_another_model_and_leaves_the_first_as_it_is() {
 
         // It is shown, and what is shown makes the same model again.
         let shown = printed(&run(&server, &["show", "tuned"]));
-        let is_row = |line: &str| line.split_whitespace().eq(["adapter", "lora.rkllm"]);
+        let is_row =
+            |line: &str| line.split_whitespace().eq(["adapter", "lora.rkllm", "rkllama.toml"]);
         assert!(shown.lines().any(is_row), "{shown}");
         let modelfile = printed(&run(&server, &["show", "tuned", "--modelfile"]));
         assert!(modelfile.contains("\nADAPTER lora.rkllm\n"), "{modelfile}");

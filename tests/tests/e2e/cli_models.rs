@@ -57,6 +57,34 @@ fn a_model_is_shown_whole_or_in_part() {
     assert_eq!(both.status.code(), Some(2), "{both:?}");
 }
 
+/// What the manifest says, what the other files say, and what was read off names and templates.
+#[test]
+fn what_counts_for_a_model_is_shown_with_who_says_it() {
+    let model = ModelDir::demo("demo").weights_name("demo-rk3588-w8a8-v1.3.0.rkllm").manifest(
+        "runtime = '1.3.0'\naliases = ['nick', 'other']\ntool_format = 'hermes'\nkeep_alive = '10m'\n\
+         memory_mb = 300\n",
+    );
+    let server = ServerSetup::new().mock("1.3.0").model(&model).start();
+    let shown = printed(&run(&server, &["show", "nick"]));
+    let rows = section(&shown, "Settings");
+    let rows: Vec<String> = rows.iter().map(|row| row.join(" ")).collect();
+    assert_eq!(
+        rows,
+        [
+            "file demo-rk3588-w8a8-v1.3.0.rkllm the folder",
+            "toolkit 1.3.0 the file's name",
+            "platform RK3588 the file's name",
+            "type chat",
+            "runtime 1.3.0 rkllama.toml",
+            "memory_mb 300 rkllama.toml",
+            "keep_alive 600 s rkllama.toml",
+            "aliases nick, other rkllama.toml",
+            "tool_format hermes rkllama.toml",
+            "reasoning_format think the template",
+        ]
+    );
+}
+
 #[test]
 fn models_are_copied_and_removed() {
     let server = server();

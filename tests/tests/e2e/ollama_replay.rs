@@ -64,9 +64,9 @@ enum Here {
 type Difference = (&'static str, &'static str, Here, &'static str);
 
 const GGUF_AND_OURS: &[&str] =
-    &["license", "messages", "origins", "parameters", "system", "tensors"];
+    &["license", "messages", "origins", "parameters", "settings", "system", "tensors"];
 const GGUF_OURS_AND_INFILL: &[&str] =
-    &["license", "messages", "origins", "parameters", "system", "tensors", "insert"];
+    &["license", "messages", "origins", "parameters", "settings", "system", "tensors", "insert"];
 const NO_VISION: &str = r#"{"error":"\"plain\" does not support vision"}"#;
 const LOADED: &str =
     r#"{"model":"plain","created_at":"","response":"","done":true,"done_reason":"load"}"#;

@@ -35,6 +35,16 @@ struct Shown {
     /// Where the values of parameters come from, by their names.
     #[serde(default)]
     origins: Map<String, Value>,
+    #[serde(default)]
+    settings: Vec<Setting>,
+}
+
+/// What else counts for it.
+#[derive(Debug, Deserialize)]
+struct Setting {
+    name: String,
+    value: String,
+    origin: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +107,7 @@ fn sections(shown: &Shown) -> String {
         ("Model", model),
         ("Capabilities", capabilities),
         ("Parameters", rows_of_parameters(shown)),
+        ("Settings", rows_of_settings(shown)),
         ("System", lines(shown.system.lines())),
         ("License", license_rows),
     ];
@@ -125,17 +136,17 @@ fn rows_of_model(shown: &Shown) -> Vec<Vec<String>> {
         ("context length", number("context_length")),
         ("embedding length", number("embedding_length")),
         ("quantization", said(&details.quantization_level)),
-        ("adapter", adapter(model_info)),
     ];
     rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?])).collect()
 }
 
-/// The adapter's file, and its scale where that is not 1.
-fn adapter(model_info: &Map<String, Value>) -> Option<String> {
-    let file = model_info.get("adapter.file")?.as_str()?;
-    let scale = model_info.get("adapter.scale").and_then(Value::as_f64);
-    let scale = scale.filter(|scale| (scale - 1.0).abs() > f64::EPSILON);
-    Some(scale.map_or_else(|| file.to_owned(), |scale| format!("{file} (scale {scale})")))
+fn rows_of_settings(shown: &Shown) -> Vec<Vec<String>> {
+    let row = |setting: &Setting| {
+        let mut row = vec![setting.name.clone(), setting.value.clone()];
+        row.extend(setting.origin.clone());
+        row
+    };
+    shown.settings.iter().map(row).collect()
 }
 
 fn rows_of_parameters(shown: &Shown) -> Vec<Vec<String>> {
@@ -189,6 +200,10 @@ mod tests {
             "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 4096},
             "capabilities": ["completion", "tools"],
             "origins": {"temperature": "generation_config.json"},
+            "settings": [
+                {"name": "file", "value": "x.rkllm", "origin": "the folder"},
+                {"name": "type", "value": "chat"},
+            ],
         });
         insta::assert_snapshot!(sections(&shown(answer)));
     }

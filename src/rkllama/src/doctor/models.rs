@@ -2,15 +2,13 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use rkllama_core::{Model, ModelState};
+use rkllama_core::{Model, ModelState, chip_in_name};
 use rkllama_engine::{RuntimeChoice, Runtimes};
 
 use super::{check::Check, tuning::size};
 use crate::{board::Board, runtimes::Libraries};
 
 const CHECK: &str = "model";
-/// The chips for which models are converted, as the vendor's file names have them.
-const CHIPS: [&str; 4] = ["RK3588", "RK3576", "RK3562", "RV1126B"];
 
 /// The size of a model's weights. `None` where there are none to be read.
 pub(super) fn weights_bytes(model: &Model) -> Option<u64> {
@@ -76,11 +74,6 @@ fn check(board: &Board, model: &Model, libraries: &Libraries) -> Check {
         Some(doubt) => Check::warn(CHECK, found, format!("{why}. {}", doubt.words())),
         None => Check::ok(CHECK, found).because(why),
     }
-}
-
-fn chip_in_name(weights: &Path) -> Option<&'static str> {
-    let name = weights.file_name()?.to_string_lossy().to_ascii_uppercase();
-    CHIPS.into_iter().find(|chip| name.contains(chip))
 }
 
 #[cfg(test)]

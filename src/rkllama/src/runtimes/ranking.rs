@@ -6,9 +6,7 @@
 //! toolkit is known the order of the libraries decides: the newest of them loads most models, and
 //! every load tells the toolkit.
 
-use std::path::Path;
-
-use rkllama_core::Model;
+use rkllama_core::{Model, toolkit_in_name};
 use rkllama_engine::{Doubt, RuntimeChoice};
 use rkllama_npu::{Inspection, Pairing};
 
@@ -69,7 +67,7 @@ impl<'a> Ranking<'a> {
     /// The choices for a model, the best first; none where its manifest asks for a release that is not
     /// there, or where there is no library at all.
     pub(super) fn of(&self, model: &Model) -> Vec<RuntimeChoice> {
-        let named = toolkit_of(&model.weights);
+        let named = toolkit_in_name(&model.weights);
         let toolkit = match (self.known.toolkit(), &named) {
             (Some(told), _) => Toolkit::Told(told),
             (None, Some(named)) => Toolkit::Named(named),
@@ -160,20 +158,10 @@ impl Candidate<'_> {
     }
 }
 
-/// The toolkit that converted a model, as the vendor's naming convention has it at the end of the
-/// file's name: `…-v1.2.3.rkllm`, `…_1.2.3-RKLLM.rkllm`.
-fn toolkit_of(weights: &Path) -> Option<String> {
-    let stem = weights.file_stem()?.to_str()?;
-    let stem = stem.strip_suffix("-RKLLM").unwrap_or(stem);
-    let (_, last) = stem.rsplit_once(['-', '_'])?;
-    let version = last.strip_prefix('v').unwrap_or(last);
-    let parts: Vec<&str> = version.split('.').collect();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    (parts.len() == 3 && parts.iter().all(number)).then(|| version.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rkllama_engine::{Learned, LoadOutcome, ModelHeader};
 
     use super::*;
@@ -347,7 +335,7 @@ mod tests {
             ("model.rkllm", None),
             ("v1.2.3-base.rkllm", None),
         ] {
-            assert_eq!(toolkit_of(Path::new(name)).as_deref(), toolkit, "{name}");
+            assert_eq!(toolkit_in_name(Path::new(name)).as_deref(), toolkit, "{name}");
         }
     }
 }

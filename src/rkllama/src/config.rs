@@ -28,7 +28,7 @@ const SYSTEM_FILE: &str = "/etc/rkllama/config.toml";
 pub(crate) const CONTEXT_TOKENS_MIN: u32 = 32;
 pub(crate) const CONTEXT_TOKENS_MAX: u32 = 16_384;
 /// Read by the commands that talk to a server, not by the server.
-const CLIENT_VARIABLES: [&str; 1] = ["HOST"];
+const CLIENT_VARIABLES: [&str; 2] = ["API_KEY", "HOST"];
 
 /// Everything `serve` can be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -557,6 +557,7 @@ mod tests {
             jail.set_env("RKLLAMA_FALLBACK__CHAT", "demo");
             jail.set_env("RKLLAMA_BOARD__AFFINITY", "false");
             jail.set_env("RKLLAMA_HOST", "http://127.0.0.1:8080");
+            jail.set_env("RKLLAMA_API_KEY", "secret");
             let args = ServeArgs { listen: vec!["127.0.0.1:3".into()], ..ServeArgs::default() };
 
             let config = gather(jail, &args)?;

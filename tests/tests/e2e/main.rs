@@ -47,3 +47,4 @@ mod surface;
 mod tokenizers;
 mod vision;
 mod walls;
+mod workflows;

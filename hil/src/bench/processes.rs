@@ -14,15 +14,15 @@ pub(super) struct Process {
     pub(super) pss_mb: f64,
 }
 
-/// The server first, then its workers.
+/// The server first, then its workers. One may leave while it is looked at.
 pub(super) async fn processes(machine: &Machine) -> anyhow::Result<Vec<Process>> {
     let command = format!(
         "getconf CLK_TCK; server={}; for it in $server $(cat /proc/$server/task/*/children); do \
-         cat /proc/$it/stat && grep -E '^(Rss|Pss):' /proc/$it/smaps_rollup; done",
+         cat /proc/$it/stat && grep -E '^(Rss|Pss):' /proc/$it/smaps_rollup; done 2>/dev/null; true",
         machine.server()
     );
     let said = machine.shell(&command).await?;
-    parsed(&said).with_context(|| format!("the kernel's words cannot be read: {said}"))
+    parsed(&said).with_context(|| format!("the server's processes cannot be read: {said:?}"))
 }
 
 fn parsed(said: &str) -> Option<Vec<Process>> {

@@ -19,6 +19,8 @@ impl Run<'_> {
         let kv = &self.session.readable().into_owned();
         let from = kv.len() - (perf.prefill_tokens as usize).min(kv.len());
         let mut rows = Vec::new();
+        let missing = if mode == Mode::Logits { faults.no_logits } else { faults.no_hidden_layer };
+        let from = if missing { kv.len() } else { from };
         let row_len = if mode == Mode::Logits {
             for end in from + 1..=kv.len() {
                 model.language.read(&kv[..end]).logits().write_row(&mut rows);

@@ -58,6 +58,16 @@ faults! {
     abort_without_finish: bool,
     /// After an abort one more token of the old answer comes in the next run.
     stale_token_after_abort: bool,
+    /// After an abort the cache matches by its tokens and is read as others.
+    abort_spoils_cache: bool,
+    /// Without keep_history all of a prompt is computed, whatever the cache holds.
+    kv_not_matched: bool,
+    /// Without keep_history what the cache holds stays in front of the prompt.
+    kv_leaks: bool,
+    /// With keep_history what the cache holds is forgotten.
+    history_forgotten: bool,
+    /// SIGSEGV when a prompt leaves fewer tokens of the context free than these.
+    crash_near_context: Option<u32>,
     /// SIGSEGV whenever a prompt cache is loaded.
     crash_in_load_cache: bool,
     /// `rkllm_load_prompt_cache` fails with -1.
@@ -68,6 +78,10 @@ faults! {
     crash_load_cache_after_abort: bool,
     /// An image is answered as the one before it.
     stale_image: bool,
+    /// No rows in the mode for the hidden layer.
+    no_hidden_layer: bool,
+    /// No rows in the mode for logits.
+    no_logits: bool,
     /// No FINISH, whatever the release does, in the modes for hidden layer and logits.
     data_modes_without_finish: bool,
     /// FINISH in these modes, whatever the release does.
@@ -84,6 +98,8 @@ faults! {
     pad_text: bool,
     /// End-of-sequence ids of the model are not read, whatever the versions.
     eos_unread: bool,
+    /// They are read, whatever the versions.
+    eos_read: bool,
     /// The end-of-sequence token reaches the callback before FINISH.
     eos_reaches_callback: bool,
     /// `ignore_eos_token` bans the token instead of not stopping at it.

@@ -92,6 +92,8 @@ pub(crate) struct Session {
     pub(crate) stale_token: Option<u32>,
     /// The last run was aborted, and the cache not cleared since.
     pub(crate) is_aborted: bool,
+    /// How many tokens at the cache's beginning an abort has spoilt.
+    pub(crate) spoilt: usize,
     pub(crate) adapters: Vec<Adapter>,
     pub(crate) cache_is_loaded: bool,
     /// Caches of the further inputs of a batch.

@@ -82,6 +82,7 @@ impl Handle {
                 last_keep_history: false,
                 stale_token: None,
                 is_aborted: false,
+                spoilt: 0,
                 adapters: Vec::new(),
                 cache_is_loaded: false,
                 other_kvs: Vec::new(),
@@ -281,7 +282,7 @@ fn eos_ids(runtime: Runtime, model: &Model, faults: &Faults) -> Vec<u32> {
     let toolkit = Version::parse(&model.file.toolkit_version);
     let first_good = Version::new(1, 3, 0);
     let mismatch = runtime.group >= Group::F && toolkit.is_some_and(|toolkit| toolkit < first_good);
-    if mismatch || faults.eos_unread {
+    if (mismatch && !faults.eos_read) || faults.eos_unread {
         return vec![if model.vocabulary.is_bpe() { 11 } else { 2 }];
     }
     model.file.eos_ids.clone()

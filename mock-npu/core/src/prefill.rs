@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::circumstances::Circumstances;
-use crate::faults::Faults;
+use crate::faults::{Faults, segfault};
 use crate::generation::Generation;
 use crate::input::{Cells, EMBEDDED, Input, cells_of};
 use crate::log;
@@ -27,7 +27,7 @@ impl Run<'_> {
                     cells_of(self.handle, self.session, &request.input, request.keep_history)?;
                 let begins = self.session.kv.is_empty() || !request.keep_history;
                 let cells = self.stale(cells, &circumstances.faults);
-                let fresh = self.enter(cells, request.keep_history)?;
+                let fresh = self.enter(cells, request.keep_history, &circumstances.faults)?;
                 if begins {
                     self.session.system_len = system_len;
                 }
@@ -78,7 +78,12 @@ impl Run<'_> {
     }
 
     /// Puts the prompt into the cache; returns how many tokens had to be computed.
-    pub(crate) fn enter(&mut self, ids: Vec<u32>, keep_history: bool) -> Result<usize, String> {
+    pub(crate) fn enter(
+        &mut self,
+        mut ids: Vec<u32>,
+        keep_history: bool,
+        faults: &Faults,
+    ) -> Result<usize, String> {
         let max = self.handle.param.max_context_len as usize;
         if log::level() >= 2 {
             let shown: Vec<String> = ids.iter().map(u32::to_string).collect();
@@ -93,11 +98,24 @@ impl Run<'_> {
                 ids.len()
             ));
         }
+        let free = max - ids.len();
+        if faults.crash_near_context.is_some_and(|least| free < least as usize) {
+            segfault("crash_near_context");
+        }
         if keep_history {
+            if faults.history_forgotten {
+                self.session.kv.clear();
+            }
             let fresh = ids.len();
             self.make_room(fresh)?;
             self.session.kv.extend(ids);
             return Ok(fresh);
+        }
+        if faults.kv_not_matched {
+            self.session.kv.clear();
+        }
+        if faults.kv_leaks && !ids.starts_with(&self.session.kv) {
+            ids.splice(0..0, self.session.kv.iter().copied());
         }
         let same = self.session.kv.iter().zip(&ids).take_while(|(held, new)| held == new).count();
         // The last token is always computed, or there would be no logits to sample from.
@@ -107,6 +125,7 @@ impl Run<'_> {
             log::info(&format!("kv cache size after matching is: {same}"));
         }
         let fresh = ids.len() - same;
+        self.session.spoilt = self.session.spoilt.min(same);
         self.session.kv = ids;
         Ok(fresh)
     }

@@ -114,6 +114,9 @@ impl Run<'_> {
                     log::info("rkllm_run was aborted");
                 }
                 self.session.is_aborted = true;
+                if generation.faults.abort_spoils_cache {
+                    self.session.spoilt = self.session.kv.len();
+                }
                 if generation.faults.stale_token_after_abort {
                     // Heard between two tokens, the last one is in the cache already.
                     let last = self.session.kv.last().filter(|_| generation.produced > 0);

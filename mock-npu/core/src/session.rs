@@ -23,6 +23,7 @@ impl Session {
         self.other_kvs.iter_mut().for_each(|kv| kv.truncate(keep));
         self.paused = None;
         self.is_aborted = false;
+        self.spoilt = 0;
     }
 
     fn clear_range(&mut self, start: i32, end: i32) {
@@ -40,10 +41,15 @@ impl Session {
 
     /// The cache as tokens, where the caller's embeddings stand for some.
     pub(crate) fn readable(&self) -> Cow<'_, [u32]> {
-        if self.embedded.is_empty() {
+        if self.embedded.is_empty() && self.spoilt == 0 {
             return Cow::Borrowed(&self.kv);
         }
-        self.kv.iter().map(|cell| self.embedded.get(cell).copied().unwrap_or(*cell)).collect()
+        let token = |(at, cell): (usize, &u32)| match self.embedded.get(cell) {
+            _ if at < self.spoilt => 0,
+            Some(token) => *token,
+            None => *cell,
+        };
+        self.kv.iter().enumerate().map(token).collect()
     }
 
     /// Replaces the template; the vendor's library deletes the cache with it.

@@ -160,7 +160,7 @@ pub(crate) unsafe extern "C" fn on_result(
 
 /// # Safety
 /// As for [`on_result`]; what it returns is valid until that call returns.
-unsafe fn piece<'a>(result: *const RunResult, state: c_int) -> Piece<'a> {
+pub(crate) unsafe fn piece<'a>(result: *const RunResult, state: c_int) -> Piece<'a> {
     if result.is_null() {
         return Piece { token: TOKEN_UNKNOWN, text: b"" };
     }
@@ -185,7 +185,7 @@ unsafe fn piece<'a>(result: *const RunResult, state: c_int) -> Piece<'a> {
 /// # Safety
 /// As for [`on_result`], in a run for the last hidden layer; what it returns is valid until that
 /// call returns.
-unsafe fn hidden<'a>(result: *const RunResult) -> Option<Hidden<'a>> {
+pub(crate) unsafe fn hidden<'a>(result: *const RunResult) -> Option<Hidden<'a>> {
     if result.is_null() {
         return None;
     }
@@ -202,7 +202,7 @@ unsafe fn hidden<'a>(result: *const RunResult) -> Option<Hidden<'a>> {
 /// # Safety
 /// As for [`on_result`], in a run for logits of a release that has them; what it returns is valid
 /// until that call returns.
-unsafe fn logits<'a>(result: *const RunResult) -> Option<Logits<'a>> {
+pub(crate) unsafe fn logits<'a>(result: *const RunResult) -> Option<Logits<'a>> {
     if result.is_null() {
         return None;
     }
@@ -230,7 +230,7 @@ unsafe fn matrix<'a>(values: *const f32, width: c_int, rows: c_int) -> Option<(&
 
 /// # Safety
 /// As for [`on_result`], in the state FINISH of a release since 1.2.1.
-unsafe fn perf(result: *const RunResult) -> Option<Perf> {
+pub(crate) unsafe fn perf(result: *const RunResult) -> Option<Perf> {
     if result.is_null() {
         return None;
     }

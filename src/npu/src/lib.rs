@@ -4,6 +4,7 @@
 //! inspect ─▶ Inspection      what a library file is, from its bytes; the server does this much
 //! Library::open ─▶ Library   in the worker's process: loaded, its structures checked
 //! Session::load ─▶ Session   a model on the NPU; generate, abort from elsewhere, drop to free
+//! Experiment::load          a model to try things with that serving never does
 //! Network::load ─▶ Network   a network that sees, beside it: from images to what a session is given
 //! ```
 //!
@@ -40,6 +41,10 @@ pub use profile::{
 pub use rkllama_core::Sampling;
 pub use rknn::{
     ElementType, Network, NetworkError, Order, RknnLibrary, RknnOpenError, Tensor, Values,
+};
+pub use session::experiment::{
+    CallState, Called, Experiment, ExperimentInput, ExperimentMode, ExperimentParams,
+    ExperimentRun, Reply,
 };
 pub use session::{
     Adapter, GenerateParams, ImageTags, LoadError, LoadParams, Pictured, Prompt, RunEnd, RunError,

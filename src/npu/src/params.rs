@@ -11,11 +11,10 @@ use std::{
 
 use crate::{
     LoadParams, Prompt,
-    callback::on_result,
     fingerprint::{Buffer, write_defaults},
     raw::{
-        ExtendParam, Handle, INPUT_MULTIMODAL, INPUT_TOKEN, LoraAdapter, LoraParam, ParamHead,
-        PromptCacheParam, TokenInput, e,
+        ExtendParam, Handle, INPUT_MULTIMODAL, INPUT_PROMPT, INPUT_TOKEN, LoraAdapter, LoraParam,
+        ParamHead, PromptCacheParam, ResultCallback, TokenInput, e,
         f::{self, SamplingParam},
     },
     table::{InitE, InitF, Table},
@@ -25,13 +24,18 @@ use crate::{
 /// copies of them.
 pub(crate) struct Kept {
     model_path: *mut c_char,
+    on_result: ResultCallback,
     callback: *mut f::Callback,
     /// Start, end and content of images.
     image_tags: [*mut c_char; 3],
 }
 
 impl Kept {
-    pub(crate) fn new(model_path: CString, image_tags: Option<&[CString; 3]>) -> Self {
+    pub(crate) fn new(
+        model_path: CString,
+        image_tags: Option<&[CString; 3]>,
+        on_result: ResultCallback,
+    ) -> Self {
         let tag = |index: usize| {
             let tag = image_tags.map_or_else(CString::default, |tags| tags[index].clone());
             tag.into_raw()
@@ -48,6 +52,7 @@ impl Kept {
         });
         Self {
             model_path: model_path.into_raw(),
+            on_result,
             callback: Box::into_raw(callback),
             image_tags: [tag(0), tag(1), tag(2)],
         }
@@ -67,16 +72,31 @@ impl Drop for Kept {
     }
 }
 
+/// What only experiments set at load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extras {
+    /// The limit on a run's tokens that is given at load; none leaves the runtime's own.
+    pub(crate) tokens_max: Option<i32>,
+    /// Prompts that are answered at once; none is 1.
+    pub(crate) batches: Option<u8>,
+}
+
 /// What an init gave: its status, the handle (null where it wrote none), the sampling it was given.
 pub(crate) type Initialised = (c_int, Handle, SamplingParam);
 
 /// Calls group E's init.
-pub(crate) fn init_e(table: &Table, init: InitE, params: &LoadParams, kept: &Kept) -> Initialised {
+pub(crate) fn init_e(
+    table: &Table,
+    init: InitE,
+    params: &LoadParams,
+    extras: Extras,
+    kept: &Kept,
+) -> Initialised {
     let defaults = defaults(table);
     // SAFETY: the buffer is larger and aligned, and every bit pattern is a valid `Param`; that the
     // library writes this group's structure was seen from its fingerprint.
     let mut param: e::Param = unsafe { ptr::read(defaults.0.as_ptr().cast()) };
-    let sampling = patch_head(&mut param.head, params, kept);
+    let sampling = patch_head(&mut param.head, params, extras, kept);
     param.skip_special_token = 1;
     param.is_async = 0;
     // The library reads them without a check.
@@ -84,26 +104,32 @@ pub(crate) fn init_e(table: &Table, init: InitE, params: &LoadParams, kept: &Kep
     param.img_start = start;
     param.img_end = end;
     param.img_content = content;
-    patch_extend(&mut param.extend_param, params);
+    patch_extend(&mut param.extend_param, params, extras);
     let mut handle: Handle = ptr::null_mut();
     // SAFETY: `handle` is a valid out pointer, `param` is this group's structure and its strings
-    // live in `kept` or for ever. The callback is `on_result`, and every run passes what it needs.
-    let status = unsafe { init(&raw mut handle, &raw mut param, on_result) };
+    // live in `kept` or for ever. Every run passes what the callback needs.
+    let status = unsafe { init(&raw mut handle, &raw mut param, kept.on_result) };
     (status, handle, sampling)
 }
 
 /// Calls group F's init.
-pub(crate) fn init_f(table: &Table, init: InitF, params: &LoadParams, kept: &Kept) -> Initialised {
+pub(crate) fn init_f(
+    table: &Table,
+    init: InitF,
+    params: &LoadParams,
+    extras: Extras,
+    kept: &Kept,
+) -> Initialised {
     let defaults = defaults(table);
     // SAFETY: as in `init_e`.
     let mut param: f::Param = unsafe { ptr::read(defaults.0.as_ptr().cast()) };
-    let sampling = patch_head(&mut param.head, params, kept);
+    let sampling = patch_head(&mut param.head, params, extras, kept);
     // Where the runtime ignores the end of sequence the stop tokens are ours to recognise, so
     // nothing about special tokens may be hidden.
     param.skip_special_token = u8::from(!params.ignore_eos);
     param.ignore_eos_token = u8::from(params.ignore_eos);
     param.is_async = 0;
-    patch_extend(&mut param.extend_param, params);
+    patch_extend(&mut param.extend_param, params, extras);
     let mut handle: Handle = ptr::null_mut();
     // SAFETY: `handle` is a valid out pointer, `param` is this group's structure, its strings and
     // the callbacks live in `kept`, which outlives the handle.
@@ -118,16 +144,24 @@ fn defaults(table: &Table) -> Buffer {
     buffer
 }
 
-fn patch_head(head: &mut ParamHead, params: &LoadParams, kept: &Kept) -> SamplingParam {
+fn patch_head(
+    head: &mut ParamHead,
+    params: &LoadParams,
+    extras: Extras,
+    kept: &Kept,
+) -> SamplingParam {
     head.model_path = kept.model_path;
     // The caller has checked that it is small.
     head.max_context_len = params.context_tokens_max.cast_signed();
+    if let Some(tokens_max) = extras.tokens_max {
+        head.max_new_tokens = tokens_max;
+    }
     let sampling = SamplingParam::of_load(head).with(&params.sampling);
     sampling.put_into(head);
     sampling
 }
 
-fn patch_extend(extend: &mut ExtendParam, params: &LoadParams) {
+fn patch_extend(extend: &mut ExtendParam, params: &LoadParams, extras: Extras) {
     if let Some(domain) = params.base_domain {
         extend.base_domain_id = domain.into();
     }
@@ -137,13 +171,15 @@ fn patch_extend(extend: &mut ExtendParam, params: &LoadParams) {
         extend.enabled_cpus_num = i8::try_from(mask.count_ones()).unwrap_or(1);
     }
     // Releases before 1.2.1 left it unwritten, and 0 is refused.
-    extend.n_batch = extend.n_batch.max(1);
+    extend.n_batch = extras.batches.unwrap_or(extend.n_batch).max(1);
 }
 
 /// A prompt with everything that its structure points to. The library takes pointers that it could
 /// write through, so it gets copies of its own.
 pub(crate) enum Given {
     Tokens(Vec<i32>),
+    /// A text that the runtime is to tokenise, behind its own template.
+    Text(Vec<u8>),
     Pictured {
         text: Vec<u8>,
         vectors: Vec<f32>,
@@ -186,6 +222,10 @@ pub(crate) fn input_e(given: &mut Given) -> e::Input {
             input.input_type = INPUT_TOKEN;
             input.of.token_input = token_input(tokens);
         }
+        Given::Text(text) => {
+            input.input_type = INPUT_PROMPT;
+            input.of.prompt_input = text.as_ptr().cast();
+        }
         Given::Pictured { text, vectors, image_tokens, images, width, height } => {
             input.input_type = INPUT_MULTIMODAL;
             input.of.multimodal_input = e::MultiModalInput {
@@ -211,6 +251,10 @@ pub(crate) fn input_f(given: &mut Given, tags: Option<&[CString; 3]>) -> f::Inpu
         Given::Tokens(tokens) => {
             input.input_type = INPUT_TOKEN;
             input.of.token_input = token_input(tokens);
+        }
+        Given::Text(text) => {
+            input.input_type = INPUT_PROMPT;
+            input.of.prompt_input = text.as_ptr().cast();
         }
         Given::Pictured { text, vectors, image_tokens, images, width, height } => {
             let tag = |index: usize| tags.map_or(c"".as_ptr(), |tags| tags[index].as_ptr());
@@ -273,7 +317,7 @@ pub(crate) fn infer_e(
 pub(crate) fn infer_f(
     mode: i32,
     sampling: &mut SamplingParam,
-    tokens_max: u32,
+    tokens_max: i32,
     append: bool,
     lora: *mut LoraParam,
     cache: *mut PromptCacheParam,
@@ -284,6 +328,6 @@ pub(crate) fn infer_f(
         prompt_cache_params: cache,
         sampling_params: sampling,
         keep_history: c_int::from(append),
-        max_new_tokens: i32::try_from(tokens_max).unwrap_or(i32::MAX),
+        max_new_tokens: tokens_max,
     }
 }

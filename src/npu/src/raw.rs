@@ -36,6 +36,8 @@ pub(crate) mod call_state {
     pub(crate) const ERROR: c_int = 3;
 }
 
+/// `RKLLM_INPUT_PROMPT`.
+pub(crate) const INPUT_PROMPT: i32 = 0;
 /// `RKLLM_INPUT_TOKEN`.
 pub(crate) const INPUT_TOKEN: i32 = 1;
 /// `RKLLM_INPUT_MULTIMODAL`.

@@ -4,6 +4,8 @@
 //! reference, a run by exclusive reference, so no call can reach a handle whose run has not
 //! returned.
 
+pub(crate) mod experiment;
+
 use std::{
     ffi::{CStr, CString, c_int, c_void},
     os::unix::ffi::OsStrExt,
@@ -15,9 +17,9 @@ use std::{
 use crate::{
     Library, Profile, Sampling,
     abort::AbortHandle,
-    callback::{Hidden, Logits, Perf, Piece, Receiver, RunInProgress},
-    params::{self, Given, Kept},
-    raw::{Handle, MODE_GENERATE, MODE_HIDDEN, MODE_LOGITS, f::SamplingParam},
+    callback::{Hidden, Logits, Perf, Piece, Receiver, RunInProgress, on_result},
+    params::{self, Extras, Given, Kept},
+    raw::{Handle, MODE_GENERATE, MODE_HIDDEN, MODE_LOGITS, ResultCallback, f::SamplingParam},
     table::{GroupFns, Table},
 };
 
@@ -200,6 +202,16 @@ impl Session {
     /// # Errors
     /// [`LoadError`].
     pub fn load(library: &Library, params: &LoadParams) -> Result<Self, LoadError> {
+        Self::load_with(library, params, Extras::default(), on_result)
+    }
+
+    /// The same, with a callback that every run passes what it needs.
+    fn load_with(
+        library: &Library,
+        params: &LoadParams,
+        extras: Extras,
+        callback: ResultCallback,
+    ) -> Result<Self, LoadError> {
         let profile = library.profile();
         check(profile, params)?;
         let model_path = CString::new(params.model.as_os_str().as_bytes())
@@ -207,11 +219,11 @@ impl Session {
         let adapter = params.adapter.as_ref().map(c_adapter).transpose()?;
         let tags = params.image_tags.as_ref().map(c_tags).transpose()?;
         let table = *library.table();
-        let kept = Kept::new(model_path, tags.as_ref());
+        let kept = Kept::new(model_path, tags.as_ref(), callback);
         let begun = Instant::now();
         let (status, handle, sampling) = match table.group {
-            GroupFns::E { init, .. } => params::init_e(&table, init, params, &kept),
-            GroupFns::F { init, .. } => params::init_f(&table, init, params, &kept),
+            GroupFns::E { init, .. } => params::init_e(&table, init, params, extras, &kept),
+            GroupFns::F { init, .. } => params::init_f(&table, init, params, extras, &kept),
         };
         let load_time = begun.elapsed();
         if status != 0 {
@@ -377,14 +389,9 @@ impl Session {
             GroupFns::F { run, .. } => {
                 let mut input = params::input_f(&mut given, self.image_tags.as_ref());
                 let mut sampling = self.sampling.with(&params.sampling);
-                let mut infer = params::infer_f(
-                    mode,
-                    &mut sampling,
-                    params.tokens_max,
-                    params.append,
-                    lora,
-                    cache,
-                );
+                let tokens_max = i32::try_from(params.tokens_max).unwrap_or(i32::MAX);
+                let mut infer =
+                    params::infer_f(mode, &mut sampling, tokens_max, params.append, lora, cache);
                 // SAFETY: as above.
                 unsafe { run(self.handle, &raw mut input, &raw mut infer, userdata) }
             }

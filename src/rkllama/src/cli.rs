@@ -73,6 +73,12 @@ pub(crate) enum Command {
     /// For each length of a prompt: how fast it is read, how fast the answer is written, and the time to
     /// the first token, each as mean and range over the runs. No two prompts begin alike.
     Bench(BenchArgs),
+    /// Try out what a runtime does on this board, so that the server need not assume the worst.
+    ///
+    /// Each experiment runs in processes of its own, which may crash or hang; that is found out then, and
+    /// the others go on. What is decided goes into a file that `serve` reads when it starts. No server
+    /// may use the NPU meanwhile. Takes minutes for each model.
+    Probe(ProbeArgs),
     /// Take over the models of another folder, by links. Moves, changes and deletes nothing in it.
     ///
     /// Needs no server; one that runs sees them within seconds.
@@ -295,6 +301,40 @@ pub(crate) struct BenchArgs {
     /// Print JSON for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to try, with what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProbeArgs {
+    /// The vendor's librkllmrt.so
+    #[arg(long, value_name = "LIB", required_unless_present = "list")]
+    pub(crate) runtime: Option<PathBuf>,
+    /// A model, with its tokenizer beside it; may be given several times. A small one is soonest done;
+    /// for the end of sequence one of a toolkit before 1.3 is needed
+    #[arg(long, value_name = "FILE.rkllm")]
+    pub(crate) model: Vec<PathBuf>,
+    /// Only these experiments
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Make those too that may leave the NPU's driver in a bad state
+    #[arg(long)]
+    pub(crate) dangerous: bool,
+    /// Seconds that a step of an experiment may take [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) step_seconds: Option<NonZeroU32>,
+    /// Where the facts go [default: capabilities.toml in the server's state folder]; everything that was
+    /// seen goes into a file of the same name that ends in .json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print JSON for programs: everything that was seen
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the experiments, and make none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Configuration file, as for serve
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// What to take over, and where to.

@@ -16,6 +16,7 @@ mod keys;
 mod listen;
 mod log;
 mod ollama_env;
+mod probe;
 mod reload;
 mod runtime_fetch;
 mod runtime_profiles;
@@ -32,7 +33,11 @@ use crate::cli::{Cli, Command, RuntimeCommand};
 
 fn main() -> ExitCode {
     // Before the command line's parser, whose pages would count once more for each loaded model.
-    let outcome = worker::asked_for().map_or_else(for_people, |args| worker::run(&args));
+    let outcome = match worker::asked_for() {
+        Some(args) => worker::run(&args),
+        None if probe::step_asked_for() => probe::run_step(),
+        None => for_people(),
+    };
     outcome.unwrap_or_else(|error| {
         cli::complain(&error);
         ExitCode::FAILURE
@@ -53,6 +58,7 @@ fn for_people() -> anyhow::Result<ExitCode> {
         Command::Rm(args) => client::rm(&args),
         Command::Stop(args) => client::stop(&args).map(done),
         Command::Bench(args) => client::bench(&args).map(done),
+        Command::Probe(args) => probe::run(&args).map(done),
         Command::Adopt(args) => cli::adopt(&args),
         Command::Runtime { command: RuntimeCommand::Fetch(args) } => {
             runtime_fetch::fetch(&args).map(done)

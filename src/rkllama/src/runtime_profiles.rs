@@ -14,7 +14,7 @@ use rkllama_npu::{Fault, Profile, SUPPORTED, series};
 use serde::{Deserialize, Serialize};
 
 /// The file in the state folder in which a probe leaves what it found.
-const CAPABILITIES: &str = "capabilities.toml";
+pub(crate) const CAPABILITIES: &str = "capabilities.toml";
 /// Longest context margin that makes sense, in tokens: an eighth of the smallest usual context.
 const CONTEXT_MARGIN_TOKENS_MAX: u32 = 512;
 
@@ -162,22 +162,28 @@ impl RuntimeProfiles {
     /// # Errors
     /// A line that names the file and what is wrong with it.
     pub(crate) fn probed(state: &Path) -> Result<Self, String> {
-        /// A later probe may find out more than these.
-        #[derive(Deserialize)]
-        struct Capabilities {
-            #[serde(default)]
-            runtime_profiles: RuntimeProfiles,
-        }
         let file = state.join(CAPABILITIES);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(format!("{}: {error}", file.display())),
         };
-        let parsed: Result<Capabilities, _> = toml::from_str(&text);
-        parsed
-            .map(|it| it.runtime_profiles)
-            .map_err(|error| format!("{} is ignored: {}", file.display(), error.message()))
+        Self::of_probe(&text).map_err(|error| format!("{} is ignored: {error}", file.display()))
+    }
+
+    /// What stands in a probe's file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn of_probe(text: &str) -> Result<Self, String> {
+        /// A later probe may find out more than these.
+        #[derive(Deserialize)]
+        struct Capabilities {
+            #[serde(default)]
+            runtime_profiles: RuntimeProfiles,
+        }
+        let parsed: Result<Capabilities, _> = toml::from_str(text);
+        parsed.map(|it| it.runtime_profiles).map_err(|error| error.message().to_owned())
     }
 
     /// What is said of a release: what is said of itself before what is said of its series.

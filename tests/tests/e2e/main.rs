@@ -32,6 +32,7 @@ mod model_files;
 mod ollama;
 mod ollama_replay;
 mod packaging;
+mod probe;
 mod refusals;
 mod regressions;
 mod reload;

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod hub;
 pub mod lab;
 pub mod machine;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod samples;

@@ -22,7 +22,7 @@ use rkllama_hil::{
     hub::StubHub,
     lab::Lab,
     machine::Machine,
-    report,
+    probe, report,
     run::{self, Run},
     scenarios::{ALL, Scenario},
     server::{Built, MockServer, Setup},
@@ -55,6 +55,8 @@ enum Command {
     Page(PageArgs),
     /// Measure the server beside a bare loop of C on the same library, and beside other servers
     Bench(Box<bench::Args>),
+    /// Find out on a board what only hardware can tell, with `rkllama probe`
+    Probe(Box<probe::Args>),
 }
 
 #[derive(clap::Args)]
@@ -122,6 +124,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     match cli.command {
         Some(Command::Page(args)) => page(&args),
         Some(Command::Bench(args)) => measure(&args).await,
+        Some(Command::Probe(args)) => probe::run(&args).await.map(|()| ExitCode::SUCCESS),
         None => scenarios(&cli.scenarios).await,
     }
 }

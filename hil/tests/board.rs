@@ -183,3 +183,31 @@ fn a_server_that_fails_on_the_board_fails_the_run_and_leaves_nothing() {
     assert!(!tried.good, "{}", tried.said);
     assert!(!Path::new(folder(&tried.calls)).exists());
 }
+
+#[test]
+fn a_board_is_asked_what_only_it_can_tell() {
+    let tried = on_board("1.3.0/librkllmrt.so", |dir| {
+        let reports = dir.join("reports").display().to_string();
+        let args = ["probe", "--target", "ssh:ada@board", "--only", "layout,logits", "--reports"];
+        args.map(str::to_owned).into_iter().chain([reports]).collect()
+    });
+    assert!(tried.good, "{}\n{}", tried.said, tried.calls);
+    assert!(tried.said.contains("logits = true"), "{}", tried.said);
+    let reports = tried.dir.path().join("reports");
+    let facts = fs::read_to_string(reports.join("capabilities.toml")).unwrap();
+    assert!(facts.contains("[runtime_profiles.\"1.3.0\"]"), "{facts}");
+    let report = fs::read_to_string(reports.join("capabilities.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["facts"]["logits"], true, "{report:#}");
+    assert!(folder(&tried.calls).starts_with("/tmp/rkllama-hil."), "{}", tried.calls);
+    assert!(!Path::new(folder(&tried.calls)).exists());
+}
+
+#[test]
+fn a_probe_that_cannot_be_made_fails_and_leaves_nothing() {
+    let tried = on_board("no-such-release/librkllmrt.so", |_| {
+        ["probe", "--target", "ssh:ada@board"].map(str::to_owned).into()
+    });
+    assert!(!tried.good, "{}", tried.said);
+    assert!(!Path::new(folder(&tried.calls)).exists());
+}

@@ -2,11 +2,13 @@
 
 mod abort;
 mod batch;
+mod board;
 mod context;
 mod end_of_sequence;
 mod image;
 mod library;
 mod pause;
+mod prefill;
 mod prompts;
 mod reuse;
 mod rows;
@@ -36,6 +38,10 @@ pub const EXPERIMENTS: &[Experiment] = &[
     batch::BATCH,
     prompts::SPECIAL_TOKENS,
     prompts::NO_TOKENS,
+    prefill::PREFILL_TOKENS,
+    board::CPU_MASKS,
+    board::DDR_GOVERNOR,
+    board::MEMORY_LIMIT,
 ];
 
 /// The one that loads a model and tells what the others have to know.

@@ -192,7 +192,13 @@ impl RuntimeProfiles {
         said(release).or(series(release).map(said).unwrap_or_default())
     }
 
-    /// The same, and what the `others` say where these say nothing.
+    /// What is said of a release, `key = value` each.
+    pub(crate) fn lines_of(&self, release: &str) -> Vec<String> {
+        let facts = toml::to_string(&self.of(release)).unwrap_or_default();
+        facts.lines().map(str::to_owned).collect()
+    }
+
+    /// What is said of a release, and what the `others` say where these say nothing.
     pub(crate) fn of_or(&self, release: &str, others: &Self) -> Facts {
         self.of(release).or(others.of(release))
     }

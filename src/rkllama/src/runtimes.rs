@@ -87,6 +87,11 @@ impl Libraries {
         &self.refused
     }
 
+    /// What a probe of the hardware found out about a release, a line each.
+    pub(crate) fn probed(&self, release: &str) -> Vec<String> {
+        self.probed.lines_of(release)
+    }
+
     /// Why what a probe of the hardware found out is not used.
     pub(crate) fn unprobed(&self) -> Option<&str> {
         self.unprobed.as_deref()

@@ -156,6 +156,9 @@ fn a_whole_probe_comes_to_its_end_on_every_layout(#[case] release: &'static str)
         .collect();
     // The demo model answers alike whatever it is shown.
     assert_eq!(undecided, ["stale-image"], "{report:#}");
+    let names: Vec<&Value> =
+        report["findings"].as_array().unwrap().iter().map(|it| &it["experiment"]).collect();
+    assert!(!names.contains(&&json!("memory-limit")), "it is dangerous: {names:?}");
     let eos = finding(&report, "end-of-sequence");
     assert_eq!(eos["kind"] == "skipped", release == "1.2.1", "{eos:#}");
     assert!(report["of"]["library_sha256"].as_str().unwrap().len() == 64);
@@ -250,6 +253,32 @@ async fn a_server_guards_the_end_as_the_probe_has_found(
     let guarded: Vec<&Value> =
         loads.iter().map(|args| &args["param"]["ignore_eos_token"]).collect();
     assert_eq!(guarded, [guards]);
+}
+
+#[test]
+fn the_doctor_tells_what_a_probe_has_found() {
+    let bench = Bench::new("1.3.0").faults("no_logits").args(&["--only", "logits"]);
+    bench.report();
+    let state = bench.dir.path().join(".local/state/rkllama");
+    fs::create_dir_all(&state).unwrap();
+    fs::copy(bench.file(), state.join("capabilities.toml")).unwrap();
+    let mut doctor = Command::new(executable());
+    doctor.env("HOME", bench.dir.path()).args(["doctor", "--json", "--runtime"]);
+    let said = doctor.arg(mock_library("1.3.0")).output().unwrap().stdout;
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let check = checks.iter().find(|it| it["check"] == "capabilities").unwrap();
+    assert_eq!((&check["subject"], &check["found"]), (&json!("1.3.0"), &json!("logits = false")));
+}
+
+/// What resets the driver of a board is done where it is asked for by name.
+#[test]
+fn what_is_dangerous_is_made_by_name_only() {
+    let bench =
+        Bench::new("1.3.0").faults("second_init_no_memory").args(&["--only", "memory-limit"]);
+    let report = bench.report();
+    let words = finding(&report, "memory-limit")["words"].as_str().unwrap();
+    assert!(words.contains("it loads 1 times") && words.contains("SIGSEGV"), "{words}");
 }
 
 /// Where earlier prompts would show in answers, the cache is emptied between two.

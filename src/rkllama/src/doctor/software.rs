@@ -8,6 +8,9 @@ use crate::{board::Board, runtimes::Libraries};
 /// The C library that the vendor's runtime needs, as its symbols say.
 const GLIBC_MIN: (u32, u32) = (2, 29);
 
+/// What a probe found out about the runtime on this board.
+const CAPABILITIES: &str = "capabilities";
+
 /// The configuration could be read.
 pub(super) fn configuration(file: Option<PathBuf>) -> Check {
     let found = file.map_or("built-in, no file".to_owned(), |file| file.display().to_string());
@@ -25,7 +28,12 @@ pub(super) fn checks(
     libraries: &Libraries,
 ) -> Vec<Check> {
     let mut checks = runtimes(board, libraries);
-    checks.extend(libraries.unprobed().map(|why| Check::warn("capabilities", "not used", why)));
+    checks.extend(libraries.unprobed().map(|why| Check::warn(CAPABILITIES, "not used", why)));
+    checks.extend(libraries.usable().iter().filter_map(|library| {
+        let probed = libraries.probed(&library.version);
+        let found = || Check::ok(CAPABILITIES, probed.join(", ")).about(&library.version);
+        (!probed.is_empty()).then(found)
+    }));
     checks.push(rknn(board, shared, libraries));
     checks.push(needed(board, shared, "libgomp", "libgomp.so.1", "libgomp1"));
     checks.push(needed(board, shared, "libstdc++", "libstdc++.so.6", "libstdc++6"));

@@ -8,8 +8,9 @@ use std::{
 use pretty_assertions::assert_eq;
 
 use crate::{
-    Adapter, GenerateParams, ImageTags, LoadError, LoadParams, OpenError, Pictured, Prompt,
-    RunError, Sampling, Session, TOKEN_UNKNOWN,
+    Adapter, CallState, Experiment, ExperimentInput, ExperimentMode, ExperimentParams,
+    ExperimentRun, GenerateParams, ImageTags, LoadError, LoadParams, OpenError, Pictured, Prompt,
+    Reply, RunError, Sampling, Session, TOKEN_UNKNOWN,
     fake::{self, Call, Script, got},
     raw::call_state,
 };
@@ -553,4 +554,47 @@ fn images_that_would_crash_the_runtime_never_reach_it() {
     let params = GenerateParams { prompt: Prompt::Pictured(PICTURED), ..prompt(&[]) };
     let error = blind.generate(&params, &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "the model was not loaded to be shown images");
+}
+
+#[test]
+fn an_experiment_may_ask_for_what_serving_never_does() {
+    for version in GROUPS {
+        fake::prepare(Script {
+            calls: vec![Call::Normal(5, Some("Hel")), Call::Finish(2)],
+            ..Script::default()
+        });
+        let params = ExperimentParams { load: load_params(), tokens_max: Some(-1), batches: None };
+        let mut experiment = Experiment::load(&fake::library(version), &params).unwrap();
+        assert_eq!(got("RKLLMParam")["max_new_tokens"], "-1");
+        // Longer than the context, which serving refuses.
+        let tokens = [1; 65];
+        let run = ExperimentRun {
+            input: ExperimentInput::Tokens(&tokens),
+            mode: ExperimentMode::Generate,
+            keep_history: true,
+            save: None,
+            tokens_max: 0,
+        };
+        let mut seen = Vec::new();
+        let status = experiment.run(&run, &mut |called| {
+            seen.push((called.state, called.tokens.clone(), called.text.to_vec()));
+            Reply::Continue
+        });
+        assert_eq!(status, Ok(0), "{version}");
+        assert_eq!(
+            seen,
+            [
+                (CallState::Normal, vec![5], b"Hel".to_vec()),
+                (CallState::Finish, vec![], Vec::new())
+            ]
+        );
+        let infer = got("RKLLMInferParam");
+        assert_eq!(infer["keep_history"], "1");
+        let two = ExperimentRun { input: ExperimentInput::Batch(&[&[1], &[2]]), ..run };
+        let refused = experiment.run(&two, &mut |_| Reply::Continue);
+        assert!(
+            matches!(refused, Err(RunError::Invalid(_))),
+            "it reads as many as it was loaded for"
+        );
+    }
 }

@@ -70,6 +70,8 @@ const NO_DATA_MODES: Cell = Not("the server asks for no hidden layer and no logi
 const OF_SAVED_PROMPTS: Cell = Not("no prompt is saved in this table: kv.rs has these");
 const OF_ONE_RELEASE: Cell =
     Not("tells one of several releases from the others: runtime_choice.rs has these");
+const OF_PROBES: Cell =
+    Not("is a fact of a release that a probe has to find out: probe.rs has these");
 const A_DRAW: Cell = Not("draws from faults that have rows of their own");
 
 /// A fault of loads.
@@ -213,6 +215,20 @@ const TABLE: &[Row] = &[
         )),
     ),
     (
+        "abort_spoils_cache",
+        never(Not(
+            "no size shows it, and a cache that has its size is believed after an abort: probe.rs \
+             finds such a runtime out",
+        )),
+    ),
+    ("kv_not_matched", run(Unnoticed("kv_not_matched = true"))),
+    // Prompts leave more free.
+    ("crash_near_context", run(Unnoticed("crash_near_context = 5"))),
+    ("kv_leaks", never(OF_PROBES)),
+    ("history_forgotten", never(OF_PROBES)),
+    ("no_hidden_layer", never(OF_PROBES)),
+    ("no_logits", never(OF_PROBES)),
+    (
         "crash_load_cache_after_abort",
         leaving(
             Left("crash_load_cache_after_abort = true", Kept),
@@ -244,6 +260,7 @@ const TABLE: &[Row] = &[
             Not("strikes while a model loads, and an abort does not load"),
         ],
     ),
+    ("eos_read", never(OF_PROBES)),
     ("eos_reaches_callback", run(Unnoticed("eos_reaches_callback = true"))),
     ("ignore_eos_bans", run(Unnoticed("ignore_eos_bans = true"))),
     ("stdout_flood", run(Unnoticed("stdout_flood = 200"))),
